@@ -1,0 +1,63 @@
+"""What every test stands on: a data directory of its own, and the real films where there are any.
+
+The environment is set while this file is imported, before Django's settings are first read, so that no
+test can ever touch the data of a clinic that runs on the same machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SESSION_HOME = Path(tempfile.mkdtemp(prefix="clinic-tests-"))
+
+for name in [name for name in os.environ if name.startswith("CLINIC_") and name != "CLINIC_SOAK"]:
+    del os.environ[name]
+os.environ["CLINIC_HOME"] = str(SESSION_HOME / "data")
+os.environ["DJANGO_SETTINGS_MODULE"] = "app.settings"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(SESSION_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The folder of the program's source."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def cxr_data() -> Path:
+    """The real films, described in the README; a test that asks for them is skipped without them."""
+    value = os.environ.get("CXR_DATA", "")
+    if not value:
+        pytest.skip("no real films: CXR_DATA is not set")
+    folder = Path(value)
+    if not folder.is_dir():
+        pytest.skip(f"no real films: CXR_DATA names {folder}, which is no folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """The browser of the tests. Where CI is set it must be there: a skipped browser test proves nothing."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return Path(found)
+    if os.environ.get("CI"):
+        pytest.fail("no Chromium on this machine: .ci/run installs it")
+    pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="session")
+def soak() -> int:
+    """How many times over a soak test does its work: 1, or CLINIC_SOAK."""
+    return int(os.environ.get("CLINIC_SOAK", "1"))
