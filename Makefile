@@ -1,0 +1,72 @@
+# make run     set up and open the program                make test    set up and run every check
+# make lint    the checks that start nothing              make bench   the figures of docs/performance.md
+# make soak    the tests, larger (CLINIC_SOAK=10)         make train   how a model is made, stage by stage
+# make clean   remove what these made; never a clinic's data
+#
+# CLINIC_PYTHON names the interpreter to use; without it Python 3.11 or 3.12 is found by name.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := run
+.PHONY: run test check lint format bench soak train clean
+
+RUN := .venv/bin/python
+DEV := .venv-dev/bin/python
+ARGS ?=
+
+# A name on the PATH may be a shim that fails when called, and a Debian Python may lack venv: so each is tried.
+define find_python
+for name in "$$CLINIC_PYTHON" python3.11 python3.12 python3 python; do \
+	[ -n "$$name" ] || continue; \
+	if "$$name" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; \
+	then python=$$name; break; fi; \
+	[ "$$name" != "$$CLINIC_PYTHON" ] || { echo "CLINIC_PYTHON ($$name) is not Python 3.11 or 3.12 with venv." >&2; exit 1; }; \
+done; \
+[ -n "$$python" ] || { echo "Python 3.11 or 3.12 with venv is needed (Debian: apt-get install python3 python3-venv)." >&2; exit 1; }
+endef
+
+# $(call environment,FOLDER,REQUIREMENTS): the stamp is written last, so a broken download is taken up again.
+define environment
+@$(find_python); \
+[ -x $(1)/bin/python ] || "$$python" -m venv --clear $(1)
+$(1)/bin/python -m pip install --disable-pip-version-check --quiet -r $(2)
+@touch $@
+endef
+
+run: .venv/installed
+	$(RUN) run_clinic.py $(ARGS)
+
+test: check
+	$(DEV) -m pytest $(ARGS)
+
+lint: check
+
+check: .venv-dev/installed
+	$(DEV) -m ruff check .
+	$(DEV) -m ruff format --check .
+	$(DEV) -m mypy
+
+format: .venv-dev/installed
+	$(DEV) -m ruff check --fix .
+	$(DEV) -m ruff format .
+
+soak: .venv-dev/installed
+	CLINIC_SOAK=$${CLINIC_SOAK:-10} $(DEV) -m pytest -m soak $(ARGS)
+
+bench: .venv-dev/installed
+	$(DEV) tests/bench/bench.py $(ARGS)
+
+train: .venv-dev/installed
+	@echo "Each stage has --help, shows its progress and can be run alone:"
+	@echo "  export CXR_DATA=/path/to/films"
+	@for stage in train evaluate export quantize pack; do echo "  $(DEV) -m model_export $$stage"; done
+	@$(DEV) -m model_export --help
+
+.venv/installed: requirements.txt
+	$(call environment,.venv,requirements.txt)
+
+.venv-dev/installed: requirements.txt requirements-train.txt requirements-dev.txt
+	$(call environment,.venv-dev,requirements-dev.txt)
+
+clean:
+	rm -rf .venv .venv-dev build dist staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
