@@ -1,0 +1,24 @@
+"""``GET /healthz``: is the program up, and does it have a model to answer with."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from app import checks
+
+
+@never_cache
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    """Always 200 once pages are served: ``degraded`` says that somebody should look."""
+    problems = checks.current_problems()
+    return JsonResponse(
+        {
+            "status": "degraded" if problems else "ok",
+            "version": settings.VERSION,
+            "model": checks.usable_model(),
+        }
+    )

@@ -1,0 +1,126 @@
+"""Django settings of the clinic program: everything local, nothing asked of any other machine."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from app import __version__, options
+
+VERSION = __version__
+CODE_DIR = Path(__file__).resolve().parent
+
+# --- Settings a clinic can change, each from the environment -------------------------------------
+
+# CLINIC_HOME (or --data-dir): the folder that holds the database, the films, backups and logs.
+DATA_DIR = options.data_directory()
+# CLINIC_MAX_FILM_MB: the largest file taken in at the door, in MiB. A multi-frame DICOM stays below.
+MAX_FILM_BYTES = options.whole_number("CLINIC_MAX_FILM_MB", 512, 1, 4096) * 1024 * 1024
+# CLINIC_MIN_FREE_MB: how much disk stays free whatever comes in; a laptop whose system disk is full
+# no longer starts properly.
+MIN_FREE_BYTES = options.whole_number("CLINIC_MIN_FREE_MB", 100, 0, 100_000) * 1024 * 1024
+# CLINIC_LANGUAGE: the language of the pages where the browser asks for none that is known.
+LANGUAGE_CODE = options.language("CLINIC_LANGUAGE", "en", ("en",))
+# CLINIC_TIME_ZONE: the clinic's time zone, such as Africa/Kampala; the computer's own otherwise.
+TIME_ZONE = options.time_zone("CLINIC_TIME_ZONE", options.computer_time_zone())
+# CLINIC_DEBUG: error pages that show code. For developers only: they also show patient data.
+DEBUG = options.yes_or_no("CLINIC_DEBUG", default=False)
+
+# --- Where things are kept -----------------------------------------------------------------------
+
+MEDIA_ROOT = DATA_DIR
+MEDIA_URL = ""  # stored films are never served as they came in
+TEMPORARY_DIR = DATA_DIR / "tmp"
+BACKUP_DIR = DATA_DIR / "backups"
+LOG_DIR = DATA_DIR / "logs"
+FILE_UPLOAD_TEMP_DIR = TEMPORARY_DIR  # a patient's film has no business in the system's /tmp
+FILE_UPLOAD_PERMISSIONS = 0o600
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
+
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_DIR / "clinic.sqlite3",
+        "OPTIONS": {
+            # synchronous=FULL: in WAL mode NORMAL may lose the last commits in a power cut
+            # (sqlite.org/pragma.html#pragma_synchronous), and what was acknowledged must be there.
+            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;",
+            # IMMEDIATE: a transaction that reads and then writes waits its turn at the beginning,
+            # where it can, instead of failing with "database is locked" at its first write.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Django --------------------------------------------------------------------------------------
+
+
+def _secret_key() -> str:
+    """The key that start-up wrote into the data directory; a passing one where it never ran."""
+    try:
+        return (DATA_DIR / "secret.key").read_text(encoding="ascii").strip() or secrets.token_hex()
+    except (OSError, UnicodeDecodeError):
+        return secrets.token_hex()
+
+
+SECRET_KEY = _secret_key()
+# A page on another site must not reach us by a name that it lets point to 127.0.0.1.
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+
+INSTALLED_APPS = [
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_tasks",
+    "django_tasks_db",
+    "app.apps.ClinicConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "app.urls"
+WSGI_APPLICATION = "app.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
+TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["default"]}}
+
+LANGUAGES = [("en", "English")]
+LOCALE_PATHS = [CODE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = CODE_DIR.parent / "staticfiles"
+# Served straight from the apps' own static folders: nothing to collect before the first start.
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+CSRF_COOKIE_SAMESITE = "Strict"
+CSRF_COOKIE_HTTPONLY = True  # scripts read the token from the form
+
+# Logging is set up by start-up (app.startup), once the data directory is known to be writable.
+LOGGING_CONFIG = None
+ADMINS: list[tuple[str, str]] = []
