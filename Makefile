@@ -24,10 +24,11 @@ done; \
 [ -n "$$python" ] || { echo "Python 3.11 or 3.12 with venv is needed (Debian: apt-get install python3 python3-venv)." >&2; exit 1; }
 endef
 
-# $(call environment,FOLDER,REQUIREMENTS): the stamp is written last, so a broken download is taken up again.
+# $(call environment,FOLDER,REQUIREMENTS): the stamp is written last, so a broken download is taken up again,
+# and an environment whose making was broken off (no pip in it yet) is made anew.
 define environment
 @$(find_python); \
-[ -x $(1)/bin/python ] || "$$python" -m venv --clear $(1)
+$(1)/bin/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(1)
 $(1)/bin/python -m pip install --disable-pip-version-check --quiet -r $(2)
 @touch $@
 endef
