@@ -1,7 +1,7 @@
-"""What every test stands on: a data directory of its own, and the real films where there are any.
+"""What every test stands on: a data directory of its own, and real films where there are any.
 
-The environment is set while this file is imported, before Django's settings are first read, so that no
-test can ever touch the data of a clinic that runs on the same machine.
+The environment is set while this file is imported, before Django's settings are first read, so
+that no test can ever touch the data of a clinic that runs on the same machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def cxr_data() -> Path:
-    """The real films, described in the README; a test that asks for them is skipped without them."""
+    """The real films (README: CXR_DATA); a test that asks for them is skipped without them."""
     value = os.environ.get("CXR_DATA", "")
     if not value:
         pytest.skip("no real films: CXR_DATA is not set")
@@ -48,7 +48,7 @@ def cxr_data() -> Path:
 
 @pytest.fixture(scope="session")
 def chromium() -> Path:
-    """The browser of the tests. Where CI is set it must be there: a skipped browser test proves nothing."""
+    """The browser of the tests. CI must have it: a skipped browser test proves nothing."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return Path(found)

@@ -1,10 +1,11 @@
 """The import arrows of the house, read off the syntax trees.
 
-run_clinic -> app                  app (all) -> app.cxr
-model_export -> app.cxr only       app -x-> model_export, tensorflow      app.cxr -x-> django, the rest of app
-packaging -> app.settings          nobody -> packaging, tests
+run_clinic -> app               app (all) -> app.cxr
+model_export -> app.cxr only    app -x-> model_export, tensorflow
+packaging -> app.settings       app.cxr -x-> django, the rest of app
+                                nobody -> packaging, tests
 
-Imports inside functions count, so do relative ones, and so do `import_module` and `import_string` of a text.
+Imports inside functions count, so do relative ones and those by name (`import_module`).
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def called_name(call: ast.Call) -> str:
 
 
 def text_of(node: ast.expr) -> str:
-    """The text an expression is known to start with: all of a literal, the fixed head of an f-string."""
+    """What an expression is known to spell: all of a literal, the fixed head of an f-string."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     if isinstance(node, ast.JoinedStr) and node.values:
@@ -271,7 +272,7 @@ sys.meta_path.insert(0, Refuse())
 
 
 def import_without(refused: set[str], modules: list[str], root: Path) -> str:
-    """Import modules in a fresh interpreter in which some packages cannot be had; the error, if any."""
+    """The error of importing modules in a fresh interpreter where some packages are missing."""
     lines = [REFUSE.replace("{refused!r}", repr(refused)), *(f"import {name}" for name in modules)]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     run = subprocess.run(
