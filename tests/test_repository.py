@@ -1,0 +1,177 @@
+"""Small guards on the repository itself: what is pinned, what is committed, what is promised."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WORKSHOP_ONLY = {
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "tf2onnx",
+    "onnx",
+    "scikit-learn",
+    "torch",
+}
+FILM_SUFFIXES = {".dcm", ".dicom", ".jpg", ".jpeg", ".tif", ".tiff", ".npz", ".npy", ".bmp"}
+PICTURE_FOLDERS = ("docs/", "assets/", "app/static/", "packaging/")
+LARGEST_COMMITTED_FILE = 12_000_000
+
+
+def committed(root: Path) -> list[str]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [name for name in listing.stdout.split("\0") if name and (root / name).is_file()]
+
+
+def plain(name: str) -> str:
+    """A package's name in the registry's normal form (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(root: Path, name: str) -> dict[str, str]:
+    """The pins of one requirements file, without those of the files it includes."""
+    found = {}
+    for line in (root / name).read_text(encoding="utf-8").splitlines():
+        requirement = line.split("#")[0].split(";")[0].strip()
+        if requirement and not requirement.startswith("-r "):
+            package, _, version = requirement.partition("==")
+            found[plain(package)] = version
+    return found
+
+
+def all_pins(root: Path) -> dict[str, str]:
+    names = ("requirements.txt", "requirements-train.txt", "requirements-dev.txt")
+    return {package: version for name in names for package, version in pins(root, name).items()}
+
+
+def third_party_imports(folder: Path) -> set[str]:
+    names: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"app", "model_export", "run_clinic"}
+
+
+def unpinned(modules: set[str], pinned: set[str]) -> set[str]:
+    """The imported modules that no pinned package provides."""
+    providers = importlib.metadata.packages_distributions()
+    return {
+        module
+        for module in modules
+        if not pinned & {plain(package) for package in providers.get(module, [module])}
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-train.txt", "requirements-dev.txt"]
+)
+def test_every_requirement_is_pinned_to_one_version(root: Path, name: str) -> None:
+    assert [package for package, version in pins(root, name).items() if not version] == []
+
+
+def test_the_clinic_needs_no_tool_of_the_workshop(root: Path) -> None:
+    assert not WORKSHOP_ONLY & set(pins(root, "requirements.txt"))
+
+
+def test_onnxruntime_is_the_last_release_without_telemetry(root: Path) -> None:
+    assert pins(root, "requirements.txt")["onnxruntime"] == "1.28.0"
+
+
+def test_no_package_is_pinned_twice(root: Path) -> None:
+    names = ("requirements.txt", "requirements-train.txt", "requirements-dev.txt")
+    assert len(all_pins(root)) == sum(len(pins(root, name)) for name in names)
+
+
+def test_what_is_tested_is_what_is_pinned(root: Path) -> None:
+    wrong = {}
+    for package, version in all_pins(root).items():
+        try:
+            installed = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another system, such as tzdata on Windows
+        if installed != version and package != "setuptools":
+            wrong[package] = f"{installed} is installed, {version} is pinned"
+    assert wrong == {}
+
+
+def test_the_program_imports_nothing_that_its_bundle_lacks(root: Path) -> None:
+    assert unpinned(third_party_imports(root / "app"), set(pins(root, "requirements.txt"))) == set()
+
+
+def test_the_workshop_imports_nothing_that_is_not_pinned(root: Path) -> None:
+    pinned = set(pins(root, "requirements.txt")) | set(pins(root, "requirements-train.txt"))
+    assert unpinned(third_party_imports(root / "model_export"), pinned) == set()
+
+
+def test_an_import_that_nobody_pinned_is_caught() -> None:
+    assert unpinned({"numpy", "pandas"}, {"numpy"}) == {"pandas"}
+
+
+def test_no_film_is_committed(root: Path) -> None:
+    films = [name for name in committed(root) if Path(name).suffix.lower() in FILM_SUFFIXES]
+    assert films == []
+
+
+def test_pictures_lie_only_where_the_program_or_its_manual_shows_them(root: Path) -> None:
+    pictures = [name for name in committed(root) if name.lower().endswith(".png")]
+    assert [name for name in pictures if not name.startswith(PICTURE_FOLDERS)] == []
+
+
+def test_no_committed_file_is_large(root: Path) -> None:
+    large = [
+        name for name in committed(root) if (root / name).stat().st_size > LARGEST_COMMITTED_FILE
+    ]
+    assert large == []
+
+
+def test_the_folder_packaging_never_hides_the_package_of_that_name(root: Path) -> None:
+    # onnxruntime's tools and others import PyPI's `packaging`; a regular package of ours would win.
+    assert not (root / "packaging" / "__init__.py").exists()
+
+
+def test_the_entry_point_stays_a_page_long(root: Path) -> None:
+    assert len((root / "run_clinic.py").read_text(encoding="utf-8").splitlines()) < 80
+
+
+def test_telemetry_is_off_before_anything_is_imported(root: Path) -> None:
+    """The first statement that does something, but for imports of Python's own modules."""
+    tree = ast.parse((root / "run_clinic.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        text = ast.unparse(node)
+        if "ORT_DISABLE_TELEMETRY" in text:
+            return
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} <= sys.stdlib_module_names
+        elif isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] in sys.stdlib_module_names, text
+    pytest.fail("run_clinic.py does not set ORT_DISABLE_TELEMETRY")
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/performance.md", ".ci/run"]
+)
+def test_what_the_readme_promises_is_there(root: Path, name: str) -> None:
+    assert (root / name).is_file()
+
+
+def test_every_link_of_the_documents_leads_somewhere(root: Path) -> None:
+    dead = []
+    for page in [*root.glob("*.md"), *(root / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if not (page.parent / target).exists():
+                dead.append(f"{page.relative_to(root)} -> {target}")
+    assert dead == []
