@@ -1,0 +1,417 @@
+"""Films as arrays: reading a file into a Radiograph, and a Radiograph into the network's input.
+
+The content decides what a file is, never its name. Whatever the bytes are, `read_radiograph`
+returns a Radiograph or raises UnreadableFilm; DICOM has its own room (`dicom_in`), loaded when first
+needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+# 120 million pixels: a 35 x 43 cm film scanned at 50 micrometres has 60, the largest telephone
+# cameras in use make 108. Decoded, that is half a gigabyte at the very most (4 bytes each), and a
+# file cannot reasonably be larger than its pixels.
+MAX_PIXELS = 120_000_000
+MAX_FILE_BYTES = 4 * MAX_PIXELS
+
+# Pillow stops at twice this by an exception of its own while it reads a header, and warns from here
+# on; the exact limit is ours, before anything is decoded.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+TAILS = (0.5, 99.5)
+_USUAL_DEPTHS = (8, 10, 12, 14, 16, 32)
+
+CODES = frozenset(
+    {
+        "missing",  # no such file
+        "not_allowed",  # the file system refuses
+        "not_a_file",  # a folder, a device
+        "read_failed",  # the medium fails
+        "empty",
+        "too_large",
+        "too_many_pixels",
+        "out_of_memory",
+        "not_an_image",
+        "truncated",
+        "damaged",
+        "format_not_supported",  # details: format
+        "heic_not_supported",
+        "pdf_not_supported",
+        "transfer_syntax_not_supported",  # details: transfer_syntax
+        "no_pixels",  # a DICOM object without a picture
+    }
+)
+
+
+class UnreadableFilm(Exception):
+    """No pixels could be had from a file.
+
+    ``code`` is a stable word of CODES; ``details`` fills the sentence a person reads.
+    """
+
+    def __init__(self, code: str, **details: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.details = details
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """One film as it is displayed: EXIF orientation applied, bone white, air black.
+
+    ``pixels``: uint8 ``(height, width)``. ``frames``: how many pages or frames the file holds; the
+    first is read. Everything a file may leave unsaid is None then. ``colourfulness``: how much of
+    the picture's colour is no mere tint, in grey levels; a film, toned or not, is near 0.
+    """
+
+    pixels: np.ndarray
+    frames: int = 1
+    view_position: str | None = None
+    age_years: float | None = None
+    sex: str | None = None
+    colourfulness: float = 0.0
+    modality: str | None = None
+    sop_class_uid: str | None = None
+    body_part: str | None = None
+    patient_name: str | None = None
+    patient_id: str | None = None
+    study_uid: str | None = None
+    sop_instance_uid: str | None = None
+
+    @property
+    def width(self) -> int:
+        """Columns of the displayed film."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Rows of the displayed film."""
+        return int(self.pixels.shape[0])
+
+
+def read_radiograph(source: bytes | Path) -> Radiograph:
+    """Decode a film from a path or a file's bytes; raises UnreadableFilm and nothing else."""
+    try:
+        content = source if isinstance(source, bytes) else _content(source)
+        return _decode(content)
+    except UnreadableFilm:
+        raise
+    except MemoryError as error:
+        raise UnreadableFilm("out_of_memory") from error
+    except Exception as error:
+        # Decoders raise anything from struct.error to RecursionError on hostile bytes: a bad film
+        # must never stop the batch it came in.
+        raise UnreadableFilm("damaged") from error
+
+
+def to_model_input(film: Radiograph, size: int) -> np.ndarray:
+    """The film squashed to the network's square: float32 ``(1, size, size, 1)``, 0..255.
+
+    Squashed, not cropped or padded: the training films were published that way, and a border
+    that depends on the film's shape would be a feature to learn.
+    """
+    image = Image.fromarray(film.pixels).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.float32)[np.newaxis, :, :, np.newaxis]
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse a picture by its header, before anything is decoded."""
+    if width * height > MAX_PIXELS:
+        raise UnreadableFilm("too_many_pixels", limit=str(MAX_PIXELS // 1_000_000))
+
+
+def grey_from_depth(values: np.ndarray, declared: int | None = None) -> np.ndarray:
+    """Pixels uint8 of stored values that come without a window.
+
+    The film's depth is the smallest usual one, or the ``declared`` one, that holds nearly all its
+    values (0..1 for fractions), and 0 to that depth's maximum become 0 to 255: one film stored in
+    8, 12 or 16 bits gives the same grey. Only where the values fill less than an eighth of it, or
+    are negative, does their own range (percentiles 0.5 to 99.5) become black and white. Values that
+    are no number are black.
+    """
+    sample = values.ravel()[:: max(1, values.size // 1_000_000)]
+    sample = sample[np.isfinite(sample)]
+    low, high = np.percentile(sample, TAILS) if sample.size else (0.0, 1.0)
+    black, white = grey_range(low, high, declared, fractions=values.dtype.kind == "f")
+    with np.errstate(invalid="ignore", over="ignore"):
+        grey = (values.astype(np.float32) - np.float32(black)) * np.float32(255 / (white - black))
+    return to_bytes(np.nan_to_num(grey, copy=False, nan=0.0, posinf=255.0, neginf=0.0))
+
+
+def grey_range(
+    low: float, high: float, declared: int | None = None, fractions: bool = False
+) -> tuple[float, float]:
+    """The values to show black and white, for a film with these percentiles (`grey_from_depth`)."""
+    depths = sorted({*_USUAL_DEPTHS, declared or 8})
+    white = next((2.0**depth - 1 for depth in depths if high < 2**depth), None)
+    if fractions and high <= 1:
+        white = 1.0
+    if white is not None and low >= 0 and (high - low >= white / 8 or high == low):
+        return 0.0, white
+    return (low, high) if high > low else (low - 1, low + 1)
+
+
+def percentiles(counts: np.ndarray) -> tuple[int, int]:
+    """Where in a histogram the darkest and the brightest half percent end (its TAILS)."""
+    reached = np.cumsum(counts)
+    low, high = np.searchsorted(reached, np.multiply(TAILS, reached[-1] / 100))
+    return int(low), int(high)
+
+
+def to_bytes(grey: np.ndarray) -> np.ndarray:
+    """Grey as floats, rounded and held within 0..255."""
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def colourfulness(image: Image.Image) -> float:
+    """Colour that brightness does not explain, in grey levels, on a 64 x 64 sample.
+
+    A photograph of a film on a bluish light box is tinted: its red-green and yellow-blue
+    differences follow its brightness. What is left when that line is taken out is true colour.
+    """
+    if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
+        return 0.0
+    sample = image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)
+    red, green, blue = np.asarray(sample, dtype=np.float64).reshape(-1, 3).T
+    brightness = np.stack([np.ones_like(red), (red + green + blue) / 3], axis=1)
+    differences = np.stack([red - green, (red + green) / 2 - blue], axis=1)
+    if not differences.any():
+        return 0.0
+    line = np.linalg.lstsq(brightness, differences, rcond=None)[0]
+    return float(np.sqrt(((differences - brightness @ line) ** 2).mean(axis=0).sum()))
+
+
+# --- the bytes ----------------------------------------------------------------------------------
+
+
+def _content(path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UnreadableFilm("not_a_file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise _too_large()
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        # ValueError: a name with a NUL in it, which no file can have
+        raise UnreadableFilm("missing") from error
+    except PermissionError as error:
+        raise UnreadableFilm("not_allowed") from error
+    except OSError as error:
+        raise UnreadableFilm("read_failed") from error
+
+
+def _too_large() -> UnreadableFilm:
+    return UnreadableFilm("too_large", limit=str(MAX_FILE_BYTES // 1_000_000))
+
+
+def _decode(content: bytes) -> Radiograph:
+    if not content:
+        raise UnreadableFilm("empty")
+    if len(content) > MAX_FILE_BYTES:
+        raise _too_large()
+    kind = _kind(content)
+    if kind in ("HEIC", "PDF"):
+        raise UnreadableFilm(f"{kind.lower()}_not_supported")
+    if kind is not None:
+        return _picture(content, kind)
+    # pydicom takes a quarter of a second and 15 MB to import; most clinics' films are JPEG.
+    from app.cxr import dicom_in
+
+    if dicom_in.looks_like_dicom(content):
+        return dicom_in.read_dicom(content)
+    raise UnreadableFilm("not_an_image")
+
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),
+)
+# ISO/IEC 23008-12: the brands under which telephones and cameras write HEIF still pictures
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+
+
+def _kind(content: bytes) -> str | None:
+    """What the first bytes say the file is; None for DICOM and for what is no picture."""
+    if content[128:132] == b"DICM":
+        return None  # a DICOM preamble may hold a TIFF header (PS3.10, 7.1)
+    for magic, kind in _MAGIC:
+        if content.startswith(magic):
+            return kind
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "WEBP"
+    if content.startswith(b"BM") and int.from_bytes(content[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if content[4:8] == b"ftyp":
+        brands = content[8 : int.from_bytes(content[:4], "big")][:256]
+        if b"avif" in brands or b"avis" in brands:
+            return "AVIF"
+        return "HEIC" if content[8:12] in _HEIC_BRANDS else None
+    return "PDF" if b"%PDF-" in content[:1024] else None
+
+
+# --- pictures that Pillow reads -------------------------------------------------------------------
+
+_ORIENTATION = 0x0112
+_PHOTOMETRIC = 0x0106
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _picture(content: bytes, kind: str) -> Radiograph:
+    formats = ["JPEG", "MPO"] if kind == "JPEG" else [kind]
+    try:
+        with Image.open(io.BytesIO(content), formats=formats) as image:
+            check_size(*image.size)
+            frames = _frames(image)
+            image.load()
+            grey = _grey(image)
+            colour = colourfulness(image)
+            return Radiograph(_upright(grey, image), frames=frames, colourfulness=colour)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableFilm("too_many_pixels", limit=str(MAX_PIXELS // 1_000_000)) from error
+    except (UnreadableFilm, MemoryError):
+        raise
+    except Exception as error:
+        # Pillow has no one family of errors: a broken file raises OSError, SyntaxError, ValueError,
+        # struct.error, zlib.error ... and often the same one for "ends early" and "is nonsense".
+        raise UnreadableFilm(_fault(content, kind, error), format=kind) from error
+
+
+def _frames(image: Image.Image) -> int:
+    """Pages or frames of the file; a telephone's MPO holds previews of one picture, not pages."""
+    if image.format == "MPO":
+        return 1
+    return int(getattr(image, "n_frames", 1))
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """The loaded picture as 8-bit grey ("L")."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_grey_of_deep(image))
+    if image.has_transparency_data:
+        return _over_black(image)
+    if image.mode == "LAB":
+        return image.getchannel(0)
+    if image.mode not in ("1", "L", "RGB"):
+        image = image.convert("RGB")
+    return image.convert("L")
+
+
+def _grey_of_deep(image: Image.Image) -> np.ndarray:
+    """16- and 32-bit integers and floats, which Pillow itself would cut off at 255."""
+    values = np.asarray(image)
+    if values.dtype == np.int32 and _is_unsigned(image):
+        values = values.view(np.uint32)
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        pixels = _by_table(values.astype(np.uint16, copy=False))
+    else:
+        pixels = grey_from_depth(values)
+    # Pillow inverts "white is zero" up to 8 bits only (TIFF 6.0, PhotometricInterpretation)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
+        return 255 - pixels
+    return pixels
+
+
+def _is_unsigned(image: Image.Image) -> bool:
+    tags = getattr(image, "tag_v2", {})
+    sample_format = tags.get(339, (1,))
+    return image.format == "TIFF" and sample_format in (1, (1,)) and tags.get(258) in (32, (32,))
+
+
+def _by_table(values: np.ndarray) -> np.ndarray:
+    """`grey_from_depth` for 16 bits, once for each value there is, not for each pixel."""
+    low, high = percentiles(np.bincount(values.ravel(), minlength=65536))
+    black, white = grey_range(low, high)
+    return to_bytes((np.arange(65536) - black) * (255 / (white - black)))[values]
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    """Transparency laid over black, as the unexposed rim of a film is shown."""
+    layered = image.convert("RGBA")
+    alpha = layered.getchannel("A")
+    grey = layered.convert("RGB").convert("L")
+    if alpha.getextrema()[1] == 0:  # all transparent: an exporter that left the channel empty
+        return grey
+    return Image.composite(grey, Image.new("L", grey.size, 0), alpha)
+
+
+def _upright(grey: Image.Image, image: Image.Image) -> np.ndarray:
+    """The grey picture turned as EXIF says (once loaded: Pillow turns TIFF and AVIF by itself)."""
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # noqa: BLE001  a broken EXIF block must not cost the film
+        turn = None
+    return np.asarray(grey.transpose(turn) if turn is not None else grey)
+
+
+def _fault(content: bytes, kind: str, error: Exception) -> str:
+    if _ends_early(content, kind) or "truncated" in str(error).lower():
+        return "truncated"
+    if isinstance(error, (OSError, ValueError)) and _unknown_coding(str(error)):
+        return "format_not_supported"
+    return "damaged"
+
+
+def _unknown_coding(message: str) -> bool:
+    """Pillow's words for a well-formed file in a coding this build has no decoder for."""
+    return any(sign in message for sign in ("decoder", "codec", "unsupported", "Unsupported"))
+
+
+def _ends_early(content: bytes, kind: str) -> bool:
+    """Does the file lack the end that its format prescribes, or the length that it announces?"""
+    size = len(content)
+    if kind == "JPEG":
+        return b"\xff\xd9" not in content[-4096:]
+    if kind == "PNG":
+        return b"IEND" not in content[-4096:]
+    if kind == "GIF":
+        return b"\x3b" not in content[-16:]
+    if kind == "WEBP":
+        return size < int.from_bytes(content[4:8], "little") + 8
+    if kind == "BMP":
+        return size < int.from_bytes(content[2:6], "little")
+    if kind == "TIFF":
+        return size < _tiff_reach(content)
+    return kind == "JPEG2000" and b"\xff\xd9" not in content[-64:]
+
+
+def _tiff_reach(content: bytes) -> int:
+    """How long the file must be to hold its first directory and the strips or tiles it lists."""
+    order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
+    directory = int.from_bytes(content[4:8], order)
+    entries = int.from_bytes(content[directory : directory + 2], order)
+    reach = directory + 2 + 12 * entries
+    if reach > len(content):
+        return reach
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(content), formats=["TIFF"]) as image:
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        for offsets, sizes in ((273, 279), (324, 325)):
+            ends = zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False)
+            reach = max(reach, *(offset + size for offset, size in ends), 0)
+    return reach
