@@ -16,6 +16,7 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom import config
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut
@@ -38,12 +39,16 @@ from app.cxr.radiograph import (
     grey_range,
     percentiles,
     to_bytes,
+    too_large,
+    too_many_pixels,
 )
 
 # Clinics' units write values that break their VR's rules; they are read as far as they make sense.
 config.settings.reading_validation_mode = config.IGNORE
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_ELEMENT_HEADER = 8  # bytes, the least there can be (PS3.5, 7.1)
 
 
 def looks_like_dicom(content: bytes) -> bool:
@@ -85,11 +90,28 @@ def _dataset(content: bytes) -> Dataset:
         dataset = pydicom.dcmread(io.BytesIO(content), force=True)
     except EOFError as error:
         raise UnreadableFilm("truncated", format="DICOM") from error
-    if "SOPClassUID" not in dataset and "Rows" not in dataset:
-        if content[128:132] == b"DICM":
-            raise UnreadableFilm("truncated" if len(dataset) < 8 else "no_pixels", format="DICOM")
+    has_prefix = content[128:132] == b"DICM"
+    if not has_prefix and "SOPClassUID" not in dataset and "Rows" not in dataset:
         raise UnreadableFilm("not_an_image")
+    if not _has_pixels(dataset) and _ends_early(dataset, len(content)):
+        raise UnreadableFilm("truncated", format="DICOM")
     return dataset
+
+
+def _ends_early(dataset: Dataset, size: int) -> bool:
+    """Does the file end within an element? pydicom takes what there is and says nothing."""
+    if not len(dataset):
+        return True
+    last: object = dataset.get_item(max(dataset.keys()))
+    if not isinstance(last, RawDataElement) or last.length == _UNDEFINED_LENGTH:
+        kind = UID(_text(dataset, "SOPClassUID") or "").name
+        return kind.endswith("Image Storage") and "Rows" not in dataset
+    rest = size - last.value_tell - last.length
+    return rest < 0 or 0 < rest < _ELEMENT_HEADER
+
+
+def _has_pixels(dataset: Dataset) -> bool:
+    return any(keyword in dataset for keyword in _PIXELS)
 
 
 def _check_deflated(content: bytes) -> None:
@@ -104,7 +126,9 @@ def _check_deflated(content: bytes) -> None:
         size += len(inflater.decompress(rest, 1 << 24))
         rest = inflater.unconsumed_tail
         if size > MAX_FILE_BYTES:
-            raise UnreadableFilm("too_large", limit=str(MAX_FILE_BYTES // 1_000_000))
+            raise too_large()
+    if not inflater.eof:
+        raise UnreadableFilm("truncated", format="DICOM")
 
 
 # --- pixels ---------------------------------------------------------------------------------------
@@ -112,12 +136,12 @@ def _check_deflated(content: bytes) -> None:
 
 def _pixels(dataset: Dataset) -> tuple[np.ndarray, float]:
     """Pixels uint8 as displayed, and their colourfulness."""
-    if not any(keyword in dataset for keyword in _PIXELS):
+    if not _has_pixels(dataset):
         raise UnreadableFilm("no_pixels", format="DICOM")
     check_size(_number(dataset, "Columns") or 0, _number(dataset, "Rows") or 0)
     _check_transfer_syntax(dataset)
     _check_length(dataset)
-    stored = pixel_array(dataset, index=0)
+    stored = _stored(dataset)
     check_size(stored.shape[1], stored.shape[0])
     photometric = _code(dataset, "PhotometricInterpretation") or "MONOCHROME2"
     if photometric == "PALETTE COLOR":
@@ -145,7 +169,7 @@ def _check_transfer_syntax(dataset: Dataset) -> None:
     except (NotImplementedError, ValueError):
         available = False
     if not available:
-        raise UnreadableFilm("transfer_syntax_not_supported", transfer_syntax=UID(syntax).name)
+        raise _not_supported(syntax)
 
 
 def _check_length(dataset: Dataset) -> None:
@@ -158,6 +182,25 @@ def _check_length(dataset: Dataset) -> None:
         bits *= 2 / 3  # PS3.3 C.7.6.3.1.2: half the chrominance is stored
     if 8 * len(dataset.PixelData or b"") < bits:
         raise UnreadableFilm("truncated", format="DICOM")
+
+
+def _stored(dataset: Dataset) -> np.ndarray:
+    """The first frame's stored values, colour as RGB."""
+    if "NumberOfFrames" in dataset and _number(dataset, "NumberOfFrames") is None:
+        del dataset.NumberOfFrames
+    try:
+        return pixel_array(dataset, index=0)
+    except RuntimeError as error:
+        # pydicom wraps what its decoders say into one message
+        if "does not support" in str(error):
+            raise _not_supported(dataset.file_meta.TransferSyntaxUID) from error
+        if "exceeds limit" in str(error):
+            raise too_many_pixels() from error
+        raise
+
+
+def _not_supported(syntax: str) -> UnreadableFilm:
+    return UnreadableFilm("transfer_syntax_not_supported", transfer_syntax=UID(syntax).name)
 
 
 def _grey_of_colour(stored: np.ndarray) -> tuple[np.ndarray, float]:
@@ -335,11 +378,14 @@ _VIEWS = {
     "399348003": "AP",
     "R-10206": "AP",
     "272479007": "PA",
+    "R-40888": "PA",
     "R-10214": "PA",
     "399198007": "RL",
     "R-10232": "RL",
     "399173006": "LL",
     "R-10236": "LL",
+    "399067008": "LATERAL",
+    "R-102CD": "LATERAL",
 }
 
 _DAYS = {"D": 1.0, "W": 7.0, "M": 30.4375, "Y": 365.25}

@@ -1,8 +1,7 @@
 """Films as arrays: reading a file into a Radiograph, and a Radiograph into the network's input.
 
 The content decides what a file is, never its name. Whatever the bytes are, `read_radiograph`
-returns a Radiograph or raises UnreadableFilm; DICOM has its own room (`dicom_in`), loaded when first
-needed.
+returns a Radiograph or raises UnreadableFilm; DICOM has its own room (`dicom_in`), loaded on need.
 """
 
 from __future__ import annotations
@@ -126,7 +125,17 @@ def to_model_input(film: Radiograph, size: int) -> np.ndarray:
 def check_size(width: int, height: int) -> None:
     """Refuse a picture by its header, before anything is decoded."""
     if width * height > MAX_PIXELS:
-        raise UnreadableFilm("too_many_pixels", limit=str(MAX_PIXELS // 1_000_000))
+        raise too_many_pixels()
+
+
+def too_many_pixels() -> UnreadableFilm:
+    """The fault, with the limit in millions of pixels."""
+    return UnreadableFilm("too_many_pixels", limit=str(MAX_PIXELS // 1_000_000))
+
+
+def too_large() -> UnreadableFilm:
+    """The fault, with the limit in megabytes."""
+    return UnreadableFilm("too_large", limit=str(MAX_FILE_BYTES // 1_000_000))
 
 
 def grey_from_depth(values: np.ndarray, declared: int | None = None) -> np.ndarray:
@@ -199,7 +208,7 @@ def _content(path: Path) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             raise UnreadableFilm("not_a_file")
         if found.st_size > MAX_FILE_BYTES:
-            raise _too_large()
+            raise too_large()
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         # ValueError: a name with a NUL in it, which no file can have
@@ -210,15 +219,11 @@ def _content(path: Path) -> bytes:
         raise UnreadableFilm("read_failed") from error
 
 
-def _too_large() -> UnreadableFilm:
-    return UnreadableFilm("too_large", limit=str(MAX_FILE_BYTES // 1_000_000))
-
-
 def _decode(content: bytes) -> Radiograph:
     if not content:
         raise UnreadableFilm("empty")
     if len(content) > MAX_FILE_BYTES:
-        raise _too_large()
+        raise too_large()
     kind = _kind(content)
     if kind in ("HEIC", "PDF"):
         raise UnreadableFilm(f"{kind.lower()}_not_supported")
@@ -294,7 +299,7 @@ def _picture(content: bytes, kind: str) -> Radiograph:
             colour = colourfulness(image)
             return Radiograph(_upright(grey, image), frames=frames, colourfulness=colour)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableFilm("too_many_pixels", limit=str(MAX_PIXELS // 1_000_000)) from error
+        raise too_many_pixels() from error
     except (UnreadableFilm, MemoryError):
         raise
     except Exception as error:
