@@ -51,15 +51,6 @@ _UNDEFINED_LENGTH = 0xFFFFFFFF
 _ELEMENT_HEADER = 8  # bytes, the least there can be (PS3.5, 7.1)
 
 
-def looks_like_dicom(content: bytes) -> bool:
-    """The prefix DICM, or, without a preamble, a first element of group 2 or 8 as they begin."""
-    if content[128:132] == b"DICM":
-        return True
-    little = content[:2] in (b"\x02\x00", b"\x08\x00") and content[3:4] == b"\x00"
-    big = content[:4] in (b"\x00\x02\x00\x00", b"\x00\x08\x00\x05", b"\x00\x08\x00\x08")
-    return little or big
-
-
 def read_dicom(content: bytes) -> Radiograph:
     """The first frame as displayed, and what the tags say; raises UnreadableFilm."""
     dataset = _dataset(content)

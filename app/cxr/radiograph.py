@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import io
 import stat
+import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -25,9 +26,11 @@ MAX_FILE_BYTES = 4 * MAX_PIXELS
 # Pillow stops at twice this by an exception of its own while it reads a header, and warns from here
 # on; the exact limit is ours, before anything is decoded.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+# What the decoders think of a file goes into its code, not beside the program's own lines.
+warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
 
 TAILS = (0.5, 99.5)
-_USUAL_DEPTHS = (8, 10, 12, 14, 16, 32)
+_USUAL_DEPTHS = (8, 10, 12, 14, 16)
 
 CODES = frozenset(
     {
@@ -229,12 +232,12 @@ def _decode(content: bytes) -> Radiograph:
         raise UnreadableFilm(f"{kind.lower()}_not_supported")
     if kind is not None:
         return _picture(content, kind)
-    # pydicom takes a quarter of a second and 15 MB to import; most clinics' films are JPEG.
+    if not _looks_like_dicom(content):
+        raise UnreadableFilm("not_an_image")
+    # pydicom takes long and much memory to import; most clinics' films are JPEG.
     from app.cxr import dicom_in
 
-    if dicom_in.looks_like_dicom(content):
-        return dicom_in.read_dicom(content)
-    raise UnreadableFilm("not_an_image")
+    return dicom_in.read_dicom(content)
 
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -271,6 +274,15 @@ def _kind(content: bytes) -> str | None:
             return "AVIF"
         return "HEIC" if content[8:12] in _HEIC_BRANDS else None
     return "PDF" if b"%PDF-" in content[:1024] else None
+
+
+def _looks_like_dicom(content: bytes) -> bool:
+    """The prefix DICM, or, without a preamble, a first element of group 2 or 8 as they begin."""
+    if content[128:132] == b"DICM":
+        return True
+    little = content[:2] in (b"\x02\x00", b"\x08\x00") and content[3:4] == b"\x00"
+    big = content[:4] in (b"\x00\x02\x00\x00", b"\x00\x08\x00\x05", b"\x00\x08\x00\x08")
+    return little or big
 
 
 # --- pictures that Pillow reads -------------------------------------------------------------------
@@ -331,12 +343,12 @@ def _grey(image: Image.Image) -> Image.Image:
 def _grey_of_deep(image: Image.Image) -> np.ndarray:
     """16- and 32-bit integers and floats, which Pillow itself would cut off at 255."""
     values = np.asarray(image)
-    if values.dtype == np.int32 and _is_unsigned(image):
-        values = values.view(np.uint32)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         pixels = _by_table(values.astype(np.uint16, copy=False))
+    elif values.dtype == np.int32 and _is_unsigned(image):
+        pixels = grey_from_depth(values.view(np.uint32), declared=32)
     else:
-        pixels = grey_from_depth(values)
+        pixels = grey_from_depth(values, declared=31)  # the positive half of 32 bits
     # Pillow inverts "white is zero" up to 8 bits only (TIFF 6.0, PhotometricInterpretation)
     if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
         return 255 - pixels
@@ -385,7 +397,7 @@ def _fault(content: bytes, kind: str, error: Exception) -> str:
 
 def _unknown_coding(message: str) -> bool:
     """Pillow's words for a well-formed file in a coding this build has no decoder for."""
-    return any(sign in message for sign in ("decoder", "codec", "unsupported", "Unsupported"))
+    return any(sign in message for sign in ("not available", "nsupported", "unknown"))
 
 
 def _ends_early(content: bytes, kind: str) -> bool:
@@ -396,27 +408,50 @@ def _ends_early(content: bytes, kind: str) -> bool:
     if kind == "PNG":
         return b"IEND" not in content[-4096:]
     if kind == "GIF":
-        return b"\x3b" not in content[-16:]
+        return not content.rstrip(b"\0").endswith(b";")
     if kind == "WEBP":
         return size < int.from_bytes(content[4:8], "little") + 8
     if kind == "BMP":
         return size < int.from_bytes(content[2:6], "little")
     if kind == "TIFF":
         return size < _tiff_reach(content)
+    if kind == "AVIF":
+        return size < _boxes_reach(content)
     return kind == "JPEG2000" and b"\xff\xd9" not in content[-64:]
 
 
+def _boxes_reach(content: bytes) -> int:
+    """Where the last box of an ISO base media file ends."""
+    reach = 0
+    while reach + 8 <= len(content):
+        length = int.from_bytes(content[reach : reach + 4], "big")
+        if length < 8:  # 0: to the end of the file; 1: a length of 64 bits, never of a picture
+            break
+        reach += length
+    return reach
+
+
+_TIFF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+
+
 def _tiff_reach(content: bytes) -> int:
-    """How long the file must be to hold its first directory and the strips or tiles it lists."""
-    order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
-    directory = int.from_bytes(content[4:8], order)
-    entries = int.from_bytes(content[directory : directory + 2], order)
-    reach = directory + 2 + 12 * entries
+    """How long a TIFF must be to hold its first directory, its values, and the strips it lists."""
+    order = "<" if content.startswith(b"II") else ">"
+    try:
+        (start,) = struct.unpack_from(f"{order}I", content, 4)
+        (count,) = struct.unpack_from(f"{order}H", content, start)
+        entries = [
+            struct.unpack_from(f"{order}HHII", content, start + 2 + 12 * n) for n in range(count)
+        ]
+    except struct.error:
+        return len(content) + 1
+    sizes = [(_TIFF_TYPE_BYTES.get(kind, 1) * number, place) for _, kind, number, place in entries]
+    reach = max((place + size for size, place in sizes if size > 4), default=0)
     if reach > len(content):
         return reach
     with contextlib.suppress(Exception), Image.open(io.BytesIO(content), formats=["TIFF"]) as image:
         tags = image.tag_v2  # type: ignore[attr-defined]
-        for offsets, sizes in ((273, 279), (324, 325)):
-            ends = zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False)
-            reach = max(reach, *(offset + size for offset, size in ends), 0)
+        for offsets, lengths in ((273, 279), (324, 325)):
+            ends = zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False)
+            reach = max(reach, *(offset + length for offset, length in ends), 0)
     return reach
