@@ -1,0 +1,120 @@
+"""From the coarse activation map to regions and a peak in film pixels, named in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+# The map is enlarged to this many cells a side before regions are cut out of it: fine enough for a
+# smooth outline, coarse enough to be honest about a map that the network made on a grid of a few
+# cells.
+FINE_CELLS = 64
+REGION_SHARE_OF_PEAK = 0.6
+REGION_FLOOR = 0.5
+SMALLEST_REGION_CELLS = 12
+MOST_REGIONS = 4
+# The lungs of a frontal film lie between these shares of its height.
+LUNG_TOP, LUNG_BOTTOM = 0.10, 0.85
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box in pixels of the displayed film; ``zone`` on the patient's side; ``score`` 0..1."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    zone: str
+    score: float
+
+
+def strength(activation_map: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """The map on an absolute scale 0..1, float32: the calibrated probability were the whole film
+    so.
+
+    An absolute scale keeps the map of a clear film dark; one stretched to its own maximum would
+    point at something on every film.
+    """
+    score = slope * activation_map.astype(np.float64) + intercept
+    return (1.0 / (1.0 + np.exp(-np.clip(score, -60.0, 60.0)))).astype(np.float32)
+
+
+def enlarge(heat: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Bicubic enlargement of a coarse map over ``width`` x ``height`` cells, clipped to 0..1."""
+    image = Image.fromarray(np.ascontiguousarray(heat, dtype=np.float32))
+    fine = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    return np.clip(fine, 0.0, 1.0)
+
+
+def peak(activation_map: np.ndarray, width: int, height: int) -> tuple[int, int]:
+    """The hottest point of the map, x and y in pixels of a ``width`` x ``height`` film.
+
+    Found on the raw map, not on ``strength``, which is flat where it saturates.
+    """
+    image = Image.fromarray(np.ascontiguousarray(activation_map, dtype=np.float32))
+    fine = np.asarray(image.resize((FINE_CELLS, FINE_CELLS), Image.Resampling.BICUBIC))
+    row, column = np.unravel_index(int(np.argmax(fine)), fine.shape)
+    x, y = (column + 0.5) / FINE_CELLS * width, (row + 0.5) / FINE_CELLS * height
+    return min(int(x), width - 1), min(int(y), height - 1)
+
+
+def regions(heat: np.ndarray, width: int, height: int) -> tuple[Region, ...]:
+    """Boxes around the warm parts of a map of ``strength``, hottest first, in film pixels."""
+    fine = enlarge(heat, FINE_CELLS, FINE_CELLS)
+    level = max(REGION_FLOOR, REGION_SHARE_OF_PEAK * float(fine.max()))
+    found = [
+        _region(fine, cells, width, height)
+        for cells in connected(fine >= level)
+        if len(cells) >= SMALLEST_REGION_CELLS
+    ]
+    found.sort(key=lambda region: -region.score)
+    return tuple(found[:MOST_REGIONS])
+
+
+def connected(mask: np.ndarray) -> list[list[tuple[int, int]]]:
+    """The 4-connected parts of a small boolean grid, each as its (row, column) cells."""
+    rest = {(int(row), int(column)) for row, column in np.argwhere(mask)}
+    parts = []
+    while rest:
+        part, edge = [], [rest.pop()]
+        while edge:
+            row, column = edge.pop()
+            part.append((row, column))
+            for cell in (
+                (row - 1, column),
+                (row + 1, column),
+                (row, column - 1),
+                (row, column + 1),
+            ):
+                if cell in rest:
+                    rest.remove(cell)
+                    edge.append(cell)
+        parts.append(part)
+    return parts
+
+
+def _region(fine: np.ndarray, cells: list[tuple[int, int]], width: int, height: int) -> Region:
+    rows, columns = np.array(cells).T
+    scale_x, scale_y = width / FINE_CELLS, height / FINE_CELLS
+    x, y = math.floor(columns.min() * scale_x), math.floor(rows.min() * scale_y)
+    right = min(width, math.ceil((columns.max() + 1) * scale_x))
+    bottom = min(height, math.ceil((rows.max() + 1) * scale_y))
+    weights = fine[rows, columns]
+    centre_x = float((columns * weights).sum() / weights.sum() + 0.5) / FINE_CELLS
+    centre_y = float((rows * weights).sum() / weights.sum() + 0.5) / FINE_CELLS
+    return Region(x, y, right - x, bottom - y, zone(centre_x, centre_y), float(weights.max()))
+
+
+def zone(x: float, y: float) -> str:
+    """The lung zone at a place given as shares (0..1) of a frontal film's width and height.
+
+    Sides are the patient's: on a film as it is hung, the patient's right is the picture's left.
+    Zones are thirds of the lung's height, as in the British Thoracic Society's readings.
+    """
+    side = "right" if x < 0.5 else "left"
+    third = (y - LUNG_TOP) / (LUNG_BOTTOM - LUNG_TOP) * 3
+    return f"{side} {'upper' if third < 1 else 'middle' if third < 2 else 'lower'}"
