@@ -1,0 +1,41 @@
+"""``python -m model_export <stage>``: each stage stands alone and explains itself with
+``--help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+STAGES = {
+    "train": "train a network on labelled films",
+    "gate": "teach the gate what is no frontal chest film",
+    "export": "turn a trained run into a float ONNX graph",
+    "quantize": "turn the float graph into an int8 graph",
+    "pack": "make a model release of a graph",
+    "evaluate": "score a release on labelled films through the clinic's own pipeline",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stage; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m model_export")
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for name, purpose in STAGES.items():
+        stages.add_parser(name, help=purpose, add_help=False)
+    options, rest = parser.parse_known_args(arguments)
+    stage = importlib.import_module(f"model_export.{options.stage}")
+    own = argparse.ArgumentParser(
+        prog=f"python -m model_export {options.stage}", description=STAGES[options.stage]
+    )
+    stage.add_arguments(own)
+    return int(stage.main(own.parse_args(rest)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

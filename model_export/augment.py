@@ -1,0 +1,115 @@
+"""Augmentation of film batches inside the tf.data pipeline: geometry, then exposure, then
+texture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; each is drawn uniformly and independently for every film.
+
+    Angles in degrees; ``scale``, ``aspect``, ``gamma`` and ``contrast`` are half-widths of a log
+    range; ``shift`` is a fraction of the side; ``brightness`` and ``noise`` are fractions of the
+    grey range; ``blur`` and ``erase`` are probabilities.
+    """
+
+    rotation: float = 15.0
+    scale: float = 0.2
+    aspect: float = 0.15
+    shift: float = 0.1
+    flip: bool = True
+    gamma: float = 0.4
+    contrast: float = 0.3
+    brightness: float = 0.15
+    noise: float = 0.0
+    blur: float = 0.0
+    erase: float = 0.0
+
+
+def _uniform(batch: tf.Tensor, width: float) -> tf.Tensor:
+    return tf.random.uniform((batch,), -width, width)
+
+
+def _transforms(batch: tf.Tensor, side: float, setting: Augmentation) -> tf.Tensor:
+    """Rows of the inverse affine maps (output pixel to input pixel) that tf.raw_ops wants."""
+    angle = _uniform(batch, setting.rotation) * (3.141592653589793 / 180)
+    scale, aspect = tf.exp(_uniform(batch, setting.scale)), tf.exp(_uniform(batch, setting.aspect))
+    flip = tf.sign(tf.random.uniform((batch,), -1, 1)) if setting.flip else tf.ones((batch,))
+    scale_x, scale_y = flip * scale * tf.sqrt(aspect), scale / tf.sqrt(aspect)
+    a, b = tf.cos(angle) * scale_x, -tf.sin(angle) * scale_y
+    c, d = tf.sin(angle) * scale_x, tf.cos(angle) * scale_y
+    centre = (side - 1) / 2
+    shift_x, shift_y = _uniform(batch, setting.shift * side), _uniform(batch, setting.shift * side)
+    offset_x = centre + shift_x - a * centre - b * centre
+    offset_y = centre + shift_y - c * centre - d * centre
+    zeros = tf.zeros((batch,))
+    return tf.stack([a, b, offset_x, c, d, offset_y, zeros, zeros], axis=1)
+
+
+def _geometry(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
+    shape = tf.shape(images)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=_transforms(shape[0], tf.cast(shape[1], tf.float32), setting),
+        output_shape=shape[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )
+
+
+def _exposure(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
+    shape = tf.shape(images)
+
+    def per_film(width: float) -> tf.Tensor:
+        return tf.reshape(_uniform(shape[0], width), (-1, 1, 1, 1))
+
+    grey = tf.clip_by_value(images / 255.0, 0.0, 1.0) ** tf.exp(per_film(setting.gamma))
+    mean = tf.reduce_mean(grey, axis=(1, 2, 3), keepdims=True)
+    grey = (grey - mean) * tf.exp(per_film(setting.contrast)) + mean
+    grey += per_film(setting.brightness)
+    return tf.clip_by_value(grey, 0.0, 1.0) * 255.0
+
+
+def _texture(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
+    """Blur or sharpen by mixing with a box-filtered copy, grain, and an erased rectangle."""
+    shape = tf.shape(images)
+    chosen = tf.cast(tf.random.uniform((shape[0], 1, 1, 1)) < setting.blur, tf.float32)
+    smooth = tf.nn.avg_pool2d(
+        tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT"), 3, 1, "VALID"
+    )
+    images += chosen * tf.random.uniform((shape[0], 1, 1, 1), -1.0, 1.0) * (smooth - images)
+    level = tf.random.uniform((shape[0], 1, 1, 1), 0.0, setting.noise * 255.0)
+    images += level * tf.random.normal(shape)
+    keep = 1 - _rectangles(shape) * tf.cast(
+        tf.random.uniform((shape[0], 1, 1, 1)) < setting.erase, tf.float32
+    )
+    fill = tf.random.uniform((shape[0], 1, 1, 1), 0.0, 255.0)
+    return tf.clip_by_value(images * keep + fill * (1 - keep), 0.0, 255.0)
+
+
+def _rectangles(shape: tf.Tensor) -> tf.Tensor:
+    """Masks ``(batch, side, side, 1)`` of one random rectangle of a tenth to a third of each
+    side.
+    """
+
+    def span(length: tf.Tensor) -> tf.Tensor:
+        centre = tf.random.uniform((shape[0], 1))
+        half = tf.random.uniform((shape[0], 1), 0.05, 0.17)
+        place = tf.linspace(0.0, 1.0, length)[tf.newaxis]
+        return tf.cast(tf.abs(place - centre) < half, tf.float32)
+
+    return (span(shape[1])[:, :, tf.newaxis] * span(shape[2])[:, tf.newaxis, :])[..., tf.newaxis]
+
+
+def augment(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
+    """Change a batch at random: float32 ``(batch, side, side, 1)``, grey 0..255 in and out."""
+    images = _exposure(_geometry(images, setting), setting)
+    if setting.noise or setting.blur or setting.erase:
+        images = _texture(images, setting)
+    return images

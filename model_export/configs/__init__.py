@@ -1,0 +1,34 @@
+"""Experiments as data: one module each, opening with its command and the result to expect."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+
+from model_export.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a training run. ``size``: side of the input in pixels."""
+
+    name: str
+    size: int = 160
+    epochs: int = 3
+    batch: int = 32
+    peak_learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.1
+    dropout: float = 0.2
+    drop_connect: float = 0.2
+    patience: int = 3
+    averaging: float = 0.0
+    seed: int = 1
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def load(name: str) -> Experiment:
+    """The experiment of ``model_export/configs/<name>.py``; raises ModuleNotFoundError."""
+    experiment = importlib.import_module(f"model_export.configs.{name}").EXPERIMENT
+    assert isinstance(experiment, Experiment)
+    return experiment

@@ -1,0 +1,213 @@
+"""Train a classifier on films split by patient; can be stopped at any time and resumed.
+
+A run is a folder: ``experiment.json``, ``history.csv`` (one row an epoch), ``best.weights.h5`` (the
+epoch with the best validation AUC) and ``backup/`` (where a stopped run takes up again).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from model_export import configs
+from model_export.augment import Augmentation, augment
+from model_export.datasets import load_kermany, read_films, split_by_patient
+from model_export.network import classifier
+from model_export.pretrained import load_imagenet
+
+WARM_UP_SHARE = 0.2
+MONITOR = "val_auc"
+
+
+@keras.saving.register_keras_serializable(package="model_export")
+class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to ``peak`` over a fifth of the steps, then cosine to zero (Smith 2018)."""
+
+    def __init__(self, peak: float, steps: int) -> None:
+        self.peak, self.steps = peak, steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        done = tf.cast(step, tf.float32) / self.steps
+        rising = 0.05 + 0.95 * done / WARM_UP_SHARE
+        falling = 0.5 + 0.5 * tf.cos(
+            np.pi * tf.minimum((done - WARM_UP_SHARE) / (1 - WARM_UP_SHARE), 1.0)
+        )
+        return self.peak * tf.where(done < WARM_UP_SHARE, rising, falling)
+
+    def get_config(self) -> dict[str, float]:
+        return {"peak": self.peak, "steps": self.steps}
+
+
+class ResumableEarlyStopping(keras.callbacks.EarlyStopping):
+    """Early stopping that counts the epochs of an interrupted run, which are in ``history.csv``."""
+
+    def __init__(self, history: Path, patience: int) -> None:
+        super().__init__(monitor=MONITOR, mode="max", patience=patience)
+        self.history = history
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        super().on_train_begin(logs)
+        for epoch, value in enumerate(past_scores(self.history)):
+            self.on_epoch_end(epoch, {MONITOR: value})
+
+
+class TimeLeft(keras.callbacks.Callback):
+    """One bar over the whole run with the time left, a resumed run starting where it stood."""
+
+    def __init__(self, epochs: int, steps: int) -> None:
+        super().__init__()
+        self.epochs, self.steps_each = epochs, steps
+        self.bar: tqdm | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self.bar is None:
+            total, done = self.epochs * self.steps_each, epoch * self.steps_each
+            self.bar = tqdm(total=total, initial=done, unit="step", desc="training", mininterval=2)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if self.bar is None:
+            return
+        self.bar.update()
+        if logs:
+            self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if logs:
+            values = " ".join(f"{key} {value:.4f}" for key, value in logs.items())
+            tqdm.write(f"epoch {epoch + 1}/{self.epochs} {values}")
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def past_scores(history: Path) -> list[float]:
+    """Validation AUC of the finished epochs of a run, oldest first; empty for a new run."""
+    if not history.exists():
+        return []
+    with history.open(newline="", encoding="utf-8") as file:
+        return [float(row[MONITOR]) for row in csv.DictReader(file)]
+
+
+def balanced_batches(
+    images: np.ndarray, labels: np.ndarray, batch: int, setting: Augmentation, seed: int
+) -> tf.data.Dataset:
+    """Endless batches, half of each class, augmented: films float32 0..255, labels ``(batch,
+    1)``.
+    """
+    halves = []
+    for label in (0, 1):
+        chosen = np.flatnonzero(labels == label)
+        order = tf.data.Dataset.from_tensor_slices(chosen).shuffle(len(chosen), seed=seed).repeat()
+        halves.append(order.batch(batch // 2))
+    films, truth = tf.constant(images), tf.constant(labels.astype(np.float32))
+
+    def build(negative: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        index = tf.concat([negative, positive], axis=0)
+        grey = tf.cast(tf.gather(films, index), tf.float32)
+        return augment(grey, setting), tf.gather(truth, index)[:, tf.newaxis]
+
+    pairs = tf.data.Dataset.zip(tuple(halves))
+    return pairs.map(build, num_parallel_calls=2).prefetch(4)
+
+
+def compile_model(model: keras.Model, experiment: configs.Experiment, steps: int) -> None:
+    """AdamW under a one-cycle schedule; no weight decay on batch normalisation and biases."""
+    optimizer = keras.optimizers.AdamW(
+        OneCycle(experiment.peak_learning_rate, steps * experiment.epochs),
+        weight_decay=experiment.weight_decay,
+        use_ema=experiment.averaging > 0,
+        ema_momentum=experiment.averaging or 0.99,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    model.compile(
+        optimizer,
+        keras.losses.BinaryCrossentropy(
+            from_logits=True, label_smoothing=experiment.label_smoothing
+        ),
+        metrics=[keras.metrics.AUC(from_logits=True, num_thresholds=2000, name="auc")],
+        jit_compile=False,
+    )
+
+
+def _callbacks(
+    run: Path, experiment: configs.Experiment, steps: int
+) -> list[keras.callbacks.Callback]:
+    best = max(past_scores(run / "history.csv"), default=None)
+    callbacks: list[keras.callbacks.Callback] = [
+        TimeLeft(experiment.epochs, steps),
+        keras.callbacks.CSVLogger(run / "history.csv", append=True),
+        ResumableEarlyStopping(run / "history.csv", experiment.patience),
+        keras.callbacks.BackupAndRestore(run / "backup", delete_checkpoint=False),
+    ]
+    if experiment.averaging:
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    callbacks.insert(
+        1 if experiment.averaging else 0,
+        keras.callbacks.ModelCheckpoint(
+            run / "best.weights.h5",
+            monitor=MONITOR,
+            mode="max",
+            save_best_only=True,
+            save_weights_only=True,
+            initial_value_threshold=best,
+        ),
+    )
+    return callbacks
+
+
+def train(experiment: configs.Experiment, data: Path, run: Path) -> None:
+    """Train ``experiment`` on the Kermany folder ``data`` into ``run``; resumes what it finds
+    there.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "experiment.json").write_text(
+        json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"
+    )
+    keras.utils.set_random_seed(experiment.seed + len(past_scores(run / "history.csv")))
+    split = split_by_patient(load_kermany(data))
+    images = read_films(split.train, experiment.size, "training films")
+    labels = np.array([film.label for film in split.train])
+    held_out = read_films(split.validation, experiment.size, "validation films").astype(np.float32)
+    truth = np.array([[film.label] for film in split.validation], np.float32)
+
+    steps = int(2 * labels.sum()) // experiment.batch
+    model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
+    load_imagenet(model)
+    compile_model(model, experiment, steps)
+    started = time.monotonic()
+    model.fit(
+        balanced_batches(
+            images, labels, experiment.batch, experiment.augmentation, experiment.seed
+        ),
+        epochs=experiment.epochs,
+        steps_per_epoch=steps,
+        validation_data=tf.data.Dataset.from_tensor_slices((held_out, truth)).batch(64),
+        callbacks=_callbacks(run, experiment, steps),
+        verbose=0,
+    )
+    print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes; best weights in {run}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of this stage."""
+    parser.add_argument("--config", default="first_light", help="a module of model_export/configs")
+    parser.add_argument("--data", type=Path, required=True, help="folder with NORMAL and PNEUMONIA")
+    parser.add_argument(
+        "--run", type=Path, required=True, help="folder of the run; resumed if it exists"
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the stage; returns the exit status."""
+    train(configs.load(options.config), options.data, options.run)
+    return 0
