@@ -1,13 +1,139 @@
-"""Start-up checks. What goes wrong is a code; the sentence for it can be read out on the phone."""
+"""Start-up checks. Each fault is a code and a sentence that a nurse can read out on the phone."""
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-def current_problems() -> list[str]:
-    """Codes of what is wrong right now."""
-    return []
+from django.conf import settings
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from app.active_model import ActiveModel
+from app.cxr.release import UnusableRelease
+
+SENTENCES: dict[str, Promise] = {
+    "data_dir_not_writable": _(
+        "Fault DATA: the program cannot write into its folder %(folder)s. "
+        "Check that the disk is not write-protected and that this user may write there."
+    ),
+    "disk_nearly_full": _(
+        "Fault DISK: only %(free)s MB are free on the disk. "
+        "New films will be turned away. Delete what is not needed from the computer."
+    ),
+    "database_damaged": _(
+        "Fault DATABASE: the database %(file)s is damaged. Do not delete anything. "
+        "Copies are in the folder “backups” beside it. Ask for help before you go on."
+    ),
+    "model_not_usable": _(
+        "Fault MODEL: no usable model (%(code)s). Films are kept and wait; "
+        "no answers are given until the program or its model is installed again."
+    ),
+}
 
 
-def usable_model() -> str | None:
-    """``name@version`` of the model that answers; None when none is usable."""
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the installation: a stable code and what its sentence names."""
+
+    code: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """The words for a person."""
+        return str(SENTENCES[self.code]) % self.details
+
+
+model = ActiveModel(settings.DATA_DIR)
+
+
+def data_directory() -> Problem | None:
+    """Can the program write where it keeps everything?"""
+    return cannot_write(settings.DATA_DIR)
+
+
+def free_disk() -> Problem | None:
+    """Is there room for the next films?"""
+    try:
+        free = shutil.disk_usage(settings.DATA_DIR).free
+    except OSError:  # no such folder: ``data_directory`` says so
+        return None
+    # Three times the reserve: said before films are turned away, not afterwards
+    if free >= 3 * settings.MIN_FREE_BYTES:
+        return None
+    return Problem("disk_nearly_full", {"free": str(free // 1024**2)})
+
+
+def database() -> Problem | None:
+    """Is the database whole? Reads every page: a second for each few hundred MB."""
+    return damaged(Path(settings.DATABASES["default"]["NAME"]))
+
+
+def usable_model() -> Problem | None:
+    """Is there a model to answer with? Loads no graph; the first film or ``check`` does."""
+    return _model_problem(model.problem)
+
+
+def working_model() -> Problem | None:
+    """Does the model load, and give its self-test films the scores its release promises?"""
+    try:
+        model.load()
+    except UnusableRelease as error:
+        return _model_problem(error)
     return None
+
+
+#: What a running program looks at again and again, and what ``check`` does besides.
+QUICK: tuple[Callable[[], Problem | None], ...] = (data_directory, free_disk, usable_model)
+THOROUGH: tuple[Callable[[], Problem | None], ...] = (
+    data_directory,
+    free_disk,
+    database,
+    working_model,
+)
+
+_damage: list[Problem] = []
+
+
+def look_at_database() -> None:
+    """Check the database in full and remember the outcome for ``current_problems``."""
+    _damage[:] = [problem] if (problem := database()) else []
+
+
+def current_problems() -> list[Problem]:
+    """What is wrong right now, cheaply enough to be asked every few seconds."""
+    return [*_damage, *(problem for check in QUICK if (problem := check()))]
+
+
+def cannot_write(folder: Path) -> Problem | None:
+    """Try it: rights, read-only disks and network folders are too many to reason about."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(b"x")
+    except OSError:
+        return Problem("data_dir_not_writable", {"folder": str(folder)})
+    return None
+
+
+def damaged(file: Path) -> Problem | None:
+    """SQLite's own check of a database file; a file that is not there yet is whole."""
+    if not file.exists():
+        return None
+    try:
+        connection = sqlite3.connect(file, timeout=20)
+        try:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError:
+        verdict = "unreadable"
+    return None if verdict == "ok" else Problem("database_damaged", {"file": file.name})
+
+
+def _model_problem(error: UnusableRelease | None) -> Problem | None:
+    return Problem("model_not_usable", {"code": error.code}) if error else None

@@ -123,7 +123,7 @@ class Study(models.Model):
         return max(answered or found, key=lambda f: (f.created_at, f.pk), default=None)
 
     def learn_from(self, film: Radiograph) -> None:
-        """Take over what the film's own header says of the patient, where nobody has said it yet."""
+        """Take over what the film's header says of the patient, where nobody has said it yet."""
         header = {
             "patient_name": (getattr(film, "patient_name", None) or "")[:200],
             "patient_number": (getattr(film, "patient_id", None) or "")[:64],
@@ -161,7 +161,7 @@ class Instance(models.Model):
         max_length=10, choices=State.choices, default=State.WAITING, db_index=True
     )
     attempts = models.PositiveSmallIntegerField(default=0)
-    view_position = models.CharField(max_length=16, null=True, blank=True)
+    view_position = models.CharField(max_length=16, null=True, blank=True)  # noqa: DJ001 - unknown is None
     width = models.PositiveIntegerField(null=True, blank=True)
     height = models.PositiveIntegerField(null=True, blank=True)
     frames = models.PositiveIntegerField(null=True, blank=True)
@@ -221,16 +221,22 @@ class Instance(models.Model):
         """No answer could be had because of a fault of the program's own."""
         self._move_on(State.FAILED)
 
-    def wait_again(self) -> None:
-        """Back into the queue's view after an attempt that came to nothing."""
-        self._move_on(State.WAITING)
+    def wait_again(self, count_attempt: bool = True) -> None:
+        """Back to waiting after an attempt that came to nothing."""
+        self._move_on(State.WAITING, attempts=self.attempts - (not count_attempt))
 
-    def _move_on(self, state: State) -> None:
+    def try_again(self) -> None:
+        """A new set of attempts for a film that was given up."""
+        self.state, self.attempts = State.WAITING, 0
+        self.save(update_fields=["state", "attempts"])
+
+    def _move_on(self, state: State, attempts: int | None = None) -> None:
         with transaction.atomic():
             self._read_again_for_writing()
             if self.state in UNFINISHED:
                 self.state = state
-                self.save(update_fields=["state"])
+                self.attempts = self.attempts if attempts is None else attempts
+                self.save(update_fields=["state", "attempts"])
 
     def _read_again_for_writing(self) -> None:
         """Lock the row (SQLite: the IMMEDIATE transaction holds the lock) and read it afresh."""
@@ -245,7 +251,7 @@ class Finding(models.Model):
     answer = models.CharField(max_length=12)
     probability = models.FloatField(null=True)
     threshold = models.FloatField(null=True)
-    reason = models.CharField(max_length=64, null=True)
+    reason = models.CharField(max_length=64, null=True)  # noqa: DJ001 - none is None
     details = models.JSONField(default=dict)
     regions = models.JSONField(default=list)
     peak_x = models.IntegerField(null=True)

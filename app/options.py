@@ -1,11 +1,14 @@
 """Settings from outside: the ``CLINIC_…`` environment variables, each checked where it is read.
 
-Imported before Django, so it stays with the standard library (platformdirs only when asked for).
+Imported before Django, so it stays with the standard library (and platformdirs).
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
+from datetime import datetime, timedelta
 from pathlib import Path
 
 
@@ -14,13 +17,22 @@ class BadSetting(Exception):
 
 
 def data_directory() -> Path:
-    """``CLINIC_HOME``: where everything the clinic owns is kept. Default: the user's data folder."""
+    """``CLINIC_HOME``: the folder of all the clinic owns; else the user's data folder."""
     given = os.environ.get("CLINIC_HOME", "").strip()
     if given:
         return Path(given).expanduser().absolute()
     from platformdirs import user_data_dir
 
     return Path(user_data_dir("ClinicCXR", appauthor=False))
+
+
+def take_data_directory(arguments: list[str]) -> None:
+    """Let ``--data-dir`` of any command stand for CLINIC_HOME, before Django reads its settings."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--data-dir", default="")
+    with contextlib.suppress(argparse.ArgumentError):  # the command itself will complain
+        if folder := parser.parse_known_args(arguments)[0].data_dir:
+            os.environ["CLINIC_HOME"] = str(Path(folder).expanduser().absolute())
 
 
 def whole_number(name: str, default: int, least: int, most: int) -> int:
@@ -60,32 +72,49 @@ def language(name: str, default: str, known: tuple[str, ...]) -> str:
 
 def time_zone(name: str, default: str) -> str:
     """The time zone in the environment variable ``name``, such as Africa/Kampala."""
-    import zoneinfo
-
     given = os.environ.get(name, "").strip()
     if not given:
         return default
-    try:
-        zoneinfo.ZoneInfo(given)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+    if not _is_time_zone(given):
         raise BadSetting(
             f"{name} is set to “{given}”, which is no known time zone. Example: Africa/Kampala."
-        ) from None
+        )
     return given
 
 
 def computer_time_zone() -> str:
-    """The computer's own time zone where it says so in a way we know, else UTC."""
+    """The computer's own time zone: by name where it gives one, else by today's offset."""
     link = Path("/etc/localtime")
     name = os.environ.get("TZ", "").lstrip(":")
     if not name and link.is_symlink():
         name = str(link.resolve()).partition("zoneinfo/")[2]
-    if name and name in _known_time_zones():
-        return name
-    return "UTC"
+    return name if name and _is_time_zone(name) else _zone_of_offset()
 
 
-def _known_time_zones() -> set[str]:
+# Zones with no whole hours; POSIX's Etc/GMT names, which know only hours, have none for them
+_ODD_OFFSETS = {
+    210: "Asia/Tehran",
+    270: "Asia/Kabul",
+    330: "Asia/Kolkata",
+    345: "Asia/Kathmandu",
+    390: "Asia/Yangon",
+    570: "Australia/Darwin",
+}
+
+
+def _zone_of_offset() -> str:
+    offset = datetime.now().astimezone().utcoffset() or timedelta()
+    minutes = round(offset.total_seconds() / 60)
+    if minutes % 60:
+        return _ODD_OFFSETS.get(minutes, "UTC")
+    return f"Etc/GMT{-minutes // 60:+d}" if minutes else "UTC"  # POSIX counts westwards
+
+
+def _is_time_zone(name: str) -> bool:
     import zoneinfo
 
-    return zoneinfo.available_timezones()
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True

@@ -14,7 +14,7 @@ CODE_DIR = Path(__file__).resolve().parent
 
 # CLINIC_HOME (or --data-dir): the folder that holds the database, the films, backups and logs.
 DATA_DIR = options.data_directory()
-# CLINIC_MAX_FILM_MB: the largest file taken in at the door, in MiB. A multi-frame DICOM stays below.
+# CLINIC_MAX_FILM_MB: the largest file taken in at the door, in MiB; a multi-frame DICOM is less.
 MAX_FILM_BYTES = options.whole_number("CLINIC_MAX_FILM_MB", 512, 1, 4096) * 1024 * 1024
 # CLINIC_MIN_FREE_MB: how much disk stays free whatever comes in; a laptop whose system disk is full
 # no longer starts properly.
@@ -50,6 +50,8 @@ DATABASES = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
         },
+        # A connection for each thread, kept: opening one and its PRAGMAs cost more than a query
+        "CONN_MAX_AGE": None,
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -109,7 +111,6 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = CODE_DIR.parent / "staticfiles"
 # Served straight from the apps' own static folders: nothing to collect before the first start.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG

@@ -1,4 +1,4 @@
-"""Addresses of the program. The pages are app.views' own; here stands only what the server needs."""
+"""Addresses of the program. The pages bring their own, from app.views."""
 
 from __future__ import annotations
 

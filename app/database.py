@@ -1,0 +1,90 @@
+"""The database file before and after the program's work: backups, migrations, a tidy end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connection, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+logger = logging.getLogger(__name__)
+
+KEEP_BACKUPS = 5
+
+
+class NewerDatabase(Exception):
+    """The database was written by a later version of the program than this one."""
+
+
+def database_file() -> Path:
+    """The file that holds the tables."""
+    return Path(settings.DATABASES["default"]["NAME"])
+
+
+def bring_up_to_date() -> bool:
+    """Apply what migrations are pending, after a backup; whether there were any.
+
+    Raises NewerDatabase, before anything is touched.
+    """
+    executor = MigrationExecutor(connection)
+    known = executor.loader.disk_migrations
+    if any(applied not in known for applied in executor.loader.applied_migrations):
+        raise NewerDatabase
+    targets = executor.loader.graph.leaf_nodes()
+    if not executor.migration_plan(targets):
+        return False
+    back_up()
+    executor.migrate(targets)
+    return True
+
+
+def back_up() -> Path | None:
+    """A whole copy of the database into ``backups/``, taken while it may be in use.
+
+    None when there is nothing yet to copy. The oldest beyond the last few are removed.
+    """
+    source = database_file()
+    if not source.exists() or source.stat().st_size == 0:
+        return None
+    settings.BACKUP_DIR.mkdir(parents=True, exist_ok=True)
+    name = f"clinic-{timezone.now():%Y%m%d-%H%M%S-%f}.sqlite3"
+    target, unfinished = settings.BACKUP_DIR / name, settings.BACKUP_DIR / f"{name}.new"
+    try:
+        _copy(source, unfinished)
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _remove_old_backups()
+    logger.info("database backed up to %s", name)
+    return target
+
+
+def close_down() -> None:
+    """Fold the write-ahead log back into the one file that people copy, and close it."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connections.close_all()
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(source, timeout=20)) as original,
+        contextlib.closing(sqlite3.connect(target)) as copy,
+    ):
+        original.backup(copy)
+        # The copy is one file, complete without a write-ahead log beside it
+        copy.execute("PRAGMA journal_mode=DELETE")
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _remove_old_backups() -> None:
+    for old in sorted(settings.BACKUP_DIR.glob("clinic-*.sqlite3"))[:-KEEP_BACKUPS]:
+        old.unlink(missing_ok=True)

@@ -1,0 +1,251 @@
+"""The only door by which a film enters, whatever brought it: stored first, analysed afterwards."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from app import worker
+from app.models import Instance, State, Study
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 1024 * 1024
+LONGEST_NAME = 255
+#: Codes of what is turned away at the door. A file that is no film is not: it is kept and answered.
+CODES = frozenset(
+    {
+        "too_large",
+        "empty",
+        "disk_full",
+        "cannot_store",
+        "still_being_written",
+        "source_vanished",
+    }
+)
+
+
+class Rejected(Exception):
+    """Nothing was stored. ``code`` is stable; ``details`` fills the sentence."""
+
+    def __init__(self, code: str, **details: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The film is on the disk and in the queue, or was there before (``duplicate``)."""
+
+    instance: Instance
+    duplicate: bool
+
+
+class Readable(Protocol):
+    """An open file, or a Django upload."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """The next bytes, empty at the end."""
+
+
+def receive(
+    file: BinaryIO | Readable | Path, name: str, source: str, age_years: float | None = None
+) -> Receipt:
+    """Take a film in: store it safely, give it a study and queue its analysis; raises Rejected.
+
+    When this returns, a power cut loses neither the film nor its place in the queue.
+    """
+    with _temporary_file() as temporary:
+        try:
+            if isinstance(file, Path):
+                sha256, size = _copy_path(file, temporary)
+            else:
+                sha256, size = _copy(file, temporary)
+        except _CannotWrite as error:
+            raise _rejection_of(error.cause) from error
+        return _keep(temporary, sha256, size, clean_name(name), source, age_years)
+
+
+def clean_name(name: str) -> str:
+    """A file's name for display: no folders, no control or direction marks, nothing undecodable."""
+    base = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    # Names that are not UTF-8 reach us as surrogates (PEP 383): shown as what they may have been
+    base = base.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    shown = "".join(" " if unicodedata.category(c) in _UNSHOWN else c for c in base)
+    shown = unicodedata.normalize("NFC", " ".join(shown.split()))
+    if len(shown) > LONGEST_NAME:
+        stem, dot, suffix = shown.rpartition(".")
+        end = f"…{dot}{suffix}" if dot and len(suffix) <= 10 else "…"
+        shown = (stem or shown)[: LONGEST_NAME - len(end)] + end
+    return shown or "film"
+
+
+# Controls, formats (which turn the reading direction), surrogates, private use, separators
+_UNSHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+class _CannotWrite(Exception):
+    """Our side of the copy failed, not the source's."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause.errno))
+        self.cause = cause
+
+
+@contextmanager
+def _temporary_file() -> Iterator[Path]:
+    try:
+        settings.TEMPORARY_DIR.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=settings.TEMPORARY_DIR, prefix="film-")
+    except OSError as error:
+        raise _rejection_of(error) from error
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _copy_path(path: Path, target: Path) -> tuple[str, int]:
+    """Copy a file that somebody else may still be writing, or take away with the stick."""
+    try:
+        with path.open("rb") as source:
+            before = os.fstat(source.fileno())
+            if before.st_size > settings.MAX_FILM_BYTES:
+                raise _too_large()
+            sha256, size = _copy(source, target)
+            after = path.stat()
+    except OSError as error:
+        raise Rejected("source_vanished") from error
+    if size != before.st_size or (before.st_size, before.st_mtime_ns) != (
+        after.st_size,
+        after.st_mtime_ns,
+    ):
+        raise Rejected("still_being_written")
+    return sha256, size
+
+
+def _copy(source: BinaryIO | Readable, target: Path) -> tuple[str, int]:
+    """Copy within the limits and onto the disk itself; digest and size of what was copied."""
+    digest, size = hashlib.sha256(), 0
+    with _our_side(), target.open("wb") as sink:
+        while chunk := _read(source):
+            size += len(chunk)
+            if size > settings.MAX_FILM_BYTES:
+                raise _too_large()
+            if shutil.disk_usage(target.parent).free < settings.MIN_FREE_BYTES + len(chunk):
+                raise Rejected("disk_full")
+            digest.update(chunk)
+            sink.write(chunk)
+        sink.flush()
+        os.fsync(sink.fileno())
+    if size == 0:
+        raise Rejected("empty")
+    return digest.hexdigest(), size
+
+
+def _read(source: BinaryIO | Readable) -> bytes:
+    try:
+        return source.read(CHUNK)
+    except OSError as error:
+        raise Rejected("source_vanished") from error
+
+
+@contextmanager
+def _our_side() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _CannotWrite(error) from error
+
+
+def _too_large() -> Rejected:
+    return Rejected("too_large", limit_mb=str(settings.MAX_FILM_BYTES // 1024**2))
+
+
+def _rejection_of(error: OSError) -> Rejected:
+    logger.error("a film could not be stored: %s", errno.errorcode.get(error.errno or 0, "?"))
+    full = error.errno in {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    return Rejected("disk_full" if full else "cannot_store")
+
+
+def _keep(
+    temporary: Path, sha256: str, size: int, name: str, source: str, age_years: float | None
+) -> Receipt:
+    relative = f"films/{sha256[:2]}/{sha256}"
+    try:
+        _move(temporary, settings.DATA_DIR / relative)
+        with transaction.atomic():
+            if known := Instance.objects.filter(sha256=sha256).first():
+                return _received_before(known)
+            study = Study.begin(age_years)
+            instance = Instance.objects.create(
+                study=study,
+                file_name=name,
+                source=source,
+                sha256=sha256,
+                size_bytes=size,
+                film=relative,
+            )
+            study.save()  # the file's name joins what the search looks through
+            worker.enqueue(instance)
+            return Receipt(instance, duplicate=False)
+    except OSError as error:
+        raise _rejection_of(error) from error
+    except DatabaseError as error:
+        _take_back(settings.DATA_DIR / relative, sha256)
+        logger.error("a film could not be entered: %s", type(error).__name__)
+        # SQLite tells a full disk by its words alone
+        raise Rejected("disk_full" if "full" in str(error) else "cannot_store") from error
+
+
+def _received_before(known: Instance) -> Receipt:
+    """The same bytes again. A film that the program once failed on gets another try."""
+    if known.state == State.FAILED:
+        known.try_again()
+        worker.enqueue(known)
+    return Receipt(known, duplicate=True)
+
+
+def _move(temporary: Path, final: Path) -> None:
+    """Into place in one step, the folder's entry on the disk as well."""
+    fresh = not final.parent.is_dir()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary.replace(final)
+    _sync_folder(final.parent)
+    if fresh:
+        _sync_folder(final.parent.parent)
+        _sync_folder(final.parent.parent.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows gives no handle to a folder; NTFS keeps a journal of its own
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _take_back(final: Path, sha256: str) -> None:
+    """Leave no film behind that no row speaks of, unless another upload of it got through."""
+    try:
+        if not Instance.objects.filter(sha256=sha256).exists():
+            final.unlink(missing_ok=True)
+    except (DatabaseError, OSError):
+        logger.error("a film that was turned away is left on the disk")

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""The clinic program: ``python run_clinic.py`` serves the pages and opens the browser on them."""
+
+import os
+
+# Before anything can import onnxruntime: later wheels of it report to their maker by default
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import sys
+
+USAGE = """Usage: run_clinic.py [COMMAND] [OPTIONS]
+
+Without a command: serve, and open the browser.
+
+  serve     serve the pages on this computer
+  analyze   read films from files and folders, without a server
+  worker    work the queue of films in a process of its own
+  check     look for faults of the installation, and say what to do
+  version   say which version this is
+
+Each command explains its options with --help. Settings: CLINIC_HOME and others, see the README.
+"""
+COMMANDS = ("serve", "analyze", "worker", "check", "version")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; the exit code."""
+    if arguments[:1] in (["-h"], ["--help"], ["help"]):
+        print(USAGE)
+        return 0
+    command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "serve"
+    if command not in COMMANDS:
+        print(f"There is no command “{command}”.\n\n{USAGE}", file=sys.stderr)
+        return 2
+    return run(command, arguments)
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Hand over to the command of that name."""
+    from app.options import BadSetting, take_data_directory
+
+    take_data_directory(arguments)
+    os.environ["DJANGO_SETTINGS_MODULE"] = "app.settings"
+    try:
+        import django
+        from django.core.management import load_command_class
+
+        from app.stop import CannotStart
+    except ImportError as error:
+        print(f"The program is not completely installed: {error}.", file=sys.stderr)
+        return 2
+    try:
+        django.setup()
+        # Loaded by name: asked to find them, Django would run its own "version" and "check"
+        load_command_class("app", command).run_from_argv(["run_clinic.py", command, *arguments])
+    except (BadSetting, CannotStart) as error:
+        print(error, file=sys.stderr)
+        return getattr(error, "exit_code", 2)
+    return 0
+
+
+if __name__ == "__main__":
+    if hasattr(sys.stderr, "reconfigure"):
+        sys.stderr.reconfigure(errors="backslashreplace")
+    sys.exit(main(sys.argv[1:]))
