@@ -1,0 +1,93 @@
+"""Pictures of a film. What a browser gets is drawn here; the stored file itself is never sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils.cache import get_conditional_response, patch_cache_control
+from django.utils.http import quote_etag
+from django.views.decorators.http import require_safe
+
+from app.models import Instance
+
+# numpy and Pillow are imported where a picture is drawn: a program that waits need not hold them.
+
+LONGEST_SIDE = 2048
+THUMBNAIL_SIDE = 112
+
+
+@require_safe
+def film(request: HttpRequest, pk: int) -> HttpResponse:
+    """The film as it is displayed."""
+    instance = get_object_or_404(Instance, pk=pk)
+    return _picture(request, film_version(instance), lambda: _draw_film(instance, LONGEST_SIDE))
+
+
+@require_safe
+def thumbnail(request: HttpRequest, pk: int) -> HttpResponse:
+    """The film at the size of a stamp."""
+    instance = get_object_or_404(Instance, pk=pk)
+    version = film_version(instance)
+    return _picture(request, version, lambda: _draw_film(instance, THUMBNAIL_SIDE))
+
+
+@require_safe
+def activation_map(request: HttpRequest, pk: int) -> HttpResponse:
+    """The activation map of the newest finding, in colour, in the shape of the film."""
+    instance = get_object_or_404(Instance.objects.prefetch_related("findings"), pk=pk)
+    if not has_map(instance):
+        raise Http404
+    return _picture(request, map_version(instance), lambda: _draw_map(instance))
+
+
+def film_version(instance: Instance) -> str:
+    """Names the bytes of the film. In the address, because numbers begin anew in a new data
+    directory, and a browser must never show another patient's film that it kept."""
+    return instance.sha256[:16]
+
+
+def map_version(instance: Instance) -> str:
+    """Names the map: the film, and when it was analysed."""
+    finding = instance.finding
+    moment = f"{finding.created_at.timestamp():.6f}" if finding else ""
+    return f"{film_version(instance)}-{moment}"
+
+
+def has_map(instance: Instance) -> bool:
+    """Whether there is a map to draw, and a film size to draw it in."""
+    finding = instance.finding
+    return bool(finding and finding.activation_map and instance.width and instance.height)
+
+
+def _draw_film(instance: Instance, longest_side: int) -> bytes:
+    from app.cxr.radiograph import UnreadableFilm, read_radiograph
+    from app.pictures import film_png
+
+    try:
+        return film_png(read_radiograph(instance.path), longest_side)
+    except (UnreadableFilm, OSError) as error:
+        raise Http404 from error
+
+
+def _draw_map(instance: Instance) -> bytes:
+    from app.pictures import map_png
+
+    finding = instance.finding
+    assert finding and instance.width and instance.height  # has_map said so
+    return map_png(finding.activation_map, instance.width, instance.height)
+
+
+def _picture(request: HttpRequest, version: str, draw: Callable[[], bytes]) -> HttpResponse:
+    """A PNG for this browser alone, kept for good under its version, else asked for every time."""
+    etag = quote_etag(version)
+    response = get_conditional_response(request, etag=etag)
+    if response is None:
+        response = HttpResponse(draw(), content_type="image/png")
+    response["ETag"] = etag
+    if request.GET.get("v") == version:
+        patch_cache_control(response, private=True, max_age=365 * 24 * 3600, immutable=True)
+    else:
+        patch_cache_control(response, private=True, no_cache=True)
+    return response

@@ -1,0 +1,64 @@
+"""Films come in through the browser: dropped, chosen, or sent by a plain form without scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST
+
+from app import intake, messages
+from app.forms import AgeForm
+
+
+@require_POST
+def upload(request: HttpRequest) -> HttpResponse:
+    """Take in every film of the request; one that is turned away does not stop the others.
+
+    Scripts (``Accept: application/json``) get ``{"films": [{"file", "study", "url", "error",
+    "duplicate"}]}``; a plain form gets the study, the worklist, or a page of what went wrong.
+    """
+    form = AgeForm(request.POST)
+    if not form.is_valid():
+        return _turned_away(request, form.complaint)
+    files = request.FILES.getlist("films")
+    if not files:
+        return _turned_away(request, messages.sentence("no_file"))
+    films = [_take_in(file, form.age_years) for file in files]
+    if _wants_json(request):
+        return JsonResponse({"films": films})
+    if any(film["error"] for film in films):
+        return render(request, "upload.html", {"films": films})
+    return redirect(films[0]["url"] if len(films) == 1 else reverse("worklist"))
+
+
+def _take_in(file: UploadedFile, age_years: float | None) -> dict[str, Any]:
+    name = file.name or ""
+    try:
+        receipt = intake.receive(file, name, "upload", age_years=age_years)
+    except intake.Rejected as rejected:
+        error = messages.sentence(rejected.code, rejected.details)
+        return {"file": name, "study": None, "url": None, "error": error, "duplicate": False}
+    number = receipt.instance.study.number
+    url = reverse("study", args=[number]) + ("?again" if receipt.duplicate else "")
+    return {
+        "file": name,
+        "study": number,
+        "url": url,
+        "error": None,
+        "duplicate": receipt.duplicate,
+    }
+
+
+def _turned_away(request: HttpRequest, error: str) -> HttpResponse:
+    """Nothing of the request was taken in."""
+    if _wants_json(request):
+        return JsonResponse({"films": [], "error": error}, status=400)
+    return render(request, "upload.html", {"films": [], "error": error}, status=400)
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return "application/json" in request.headers.get("Accept", "")
