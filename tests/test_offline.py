@@ -8,22 +8,14 @@ C++ included: that is where the telemetry of onnxruntime 1.29 and later would sp
 
 from __future__ import annotations
 
-import http.cookiejar
+import html
 import ipaddress
 import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +23,7 @@ import pytest
 from PIL import Image
 
 from model_export import phantom
+from tests.running import serving, wait_for
 
 NAME_SERVICE = 53
 WATCHED = frozenset(
@@ -171,91 +164,12 @@ def film(tmp_path: Path) -> Path:
     return path
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(what: Callable[[], object], seconds: float = 120) -> object:
-    """Ask until there is an answer. The limit only ends a test that would hang."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with suppress(urllib.error.URLError, ConnectionError):
-            if answer := what():
-                return answer
-        time.sleep(0.1)
-    pytest.fail(f"nothing came in {seconds} s")
-
-
-class Visitor:
-    """A browser's part of the conversation: cookies kept, forms sent."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.cookies = http.cookiejar.CookieJar()
-        self.opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(self.cookies)
-        )
-
-    def get(self, path: str) -> str:
-        with self.opener.open(self.address + path, timeout=30) as response:
-            return str(response.read().decode("utf-8", errors="replace"))
-
-    def upload(self, film: Path) -> dict[str, str]:
-        page = self.get("/")
-        field = re.search(r'<input[^>]*type="file"[^>]*name="([^"]+)"', page) or re.search(
-            r'<input[^>]*name="([^"]+)"[^>]*type="file"', page
-        )
-        token = re.search(r'name="csrfmiddlewaretoken"[^>]*value="([^"]+)"', page)
-        assert field, "the first page has no field for files"
-        assert token, "the first page carries no form token"
-        answer = self._send("/upload", field[1], film, token[1])
-        return next(iter(answer["files"] if isinstance(answer, dict) else answer))
-
-    def _send(self, path: str, field: str, film: Path, token: str) -> list[dict[str, str]]:
-        edge = uuid.uuid4().hex
-        head = (
-            f"--{edge}\r\nContent-Type: image/png\r\n"
-            f'Content-Disposition: form-data; name="{field}"; filename="{film.name}"\r\n\r\n'
-        )
-        request = urllib.request.Request(
-            self.address + path,
-            data=head.encode() + film.read_bytes() + f"\r\n--{edge}--\r\n".encode(),
-            headers={
-                "Content-Type": f"multipart/form-data; boundary={edge}",
-                "X-CSRFToken": token,
-                "X-Requested-With": "fetch",
-                "Accept": "application/json",
-            },
-        )
-        with self.opener.open(request, timeout=30) as response:
-            return json.loads(response.read())
-
-
-@contextmanager
-def serving(laptop: Laptop, root: Path) -> Iterator[Visitor]:
-    port = free_port()
-    command = laptop.command("run_clinic.py", "serve", "--no-browser", "--port", str(port))
-    server = subprocess.Popen(command, cwd=root, env=laptop.environment())
-    visitor = Visitor(f"http://127.0.0.1:{port}")
-    try:
-        wait_for(lambda: server.poll() is not None or visitor.get("/healthz"))
-        assert server.poll() is None, "the server stopped at its start"
-        yield visitor
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60)
-
-
-def test_the_server_calls_nobody_from_start_to_answer(
-    laptop: Laptop, film: Path, root: Path
-) -> None:
-    with serving(laptop, root) as visitor:
-        url = visitor.upload(film)["url"]
-        wait_for(lambda: re.search(r"likely|unlikely|cannot say|refused", visitor.get(url)))
-        for address in re.findall(r'(?:src|href)="(/[^"]*)"', visitor.get(url)):
-            visitor.get(address)
+def test_the_server_calls_nobody_from_start_to_answer(laptop: Laptop, film: Path) -> None:
+    with serving(laptop.command("run_clinic.py"), laptop.environment()) as (visitor, _server):
+        study = visitor.upload(film)
+        shown = visitor.wait_for_answer(study) + visitor.get(study) + visitor.get("/")
+        for address in sorted(set(re.findall(r'(?:src|href)="(/[^"]*)"', shown))):
+            visitor.get(html.unescape(address))
     assert "socket.bind" in laptop.audit_log.read_text(encoding="utf-8")
     assert laptop.calls_out() == []
     assert laptop.telemetry_files() == []

@@ -1,0 +1,108 @@
+"""The real program as a process of its own, and a visitor who uses its pages: tests and bench."""
+
+from __future__ import annotations
+
+import http.cookiejar
+import json
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parent.parent
+T = TypeVar("T")
+
+
+class NothingCame(AssertionError):
+    """What was waited for did not happen."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: Callable[[], T | None], seconds: float = 120, pause: float = 0.1) -> T:
+    """Ask until there is an answer. The limit only ends what would otherwise hang."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with suppress(urllib.error.URLError, ConnectionError):
+            if answer := what():
+                return answer
+        time.sleep(pause)
+    raise NothingCame(f"nothing came in {seconds:g} s")
+
+
+class Visitor:
+    """A browser's part of the conversation: cookies kept, forms sent."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()),
+        )
+
+    def get(self, path: str) -> str:
+        with self.opener.open(self.address + path, timeout=30) as response:
+            return str(response.read().decode("utf-8", errors="replace"))
+
+    def upload(self, film: Path) -> str:
+        """Send one film as the page's script does; the path of its study."""
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', self.get("/"))
+        assert token, "the first page carries no form token"
+        edge = uuid.uuid4().hex
+        head = (
+            f"--{edge}\r\nContent-Type: application/octet-stream\r\n"
+            f'Content-Disposition: form-data; name="films"; filename="{film.name}"\r\n\r\n'
+        )
+        request = urllib.request.Request(
+            self.address + "/upload",
+            data=head.encode() + film.read_bytes() + f"\r\n--{edge}--\r\n".encode(),
+            headers={
+                "Content-Type": f"multipart/form-data; boundary={edge}",
+                "X-CSRFToken": token[1],
+                "Accept": "application/json",
+            },
+        )
+        with self.opener.open(request, timeout=30) as response:
+            return str(json.load(response)["films"][0]["url"])
+
+    def status(self, study: str) -> dict[str, Any]:
+        return dict(json.loads(self.get(study.partition("?")[0] + "status")))
+
+    def wait_for_answer(self, study: str) -> str:
+        """The part of the study's page that shows its films, once all are answered."""
+
+        def finished() -> str | None:
+            status = self.status(study)
+            return str(status["html"]) if status["finished"] else None
+
+        return wait_for(finished)
+
+
+@contextmanager
+def serving(
+    command: Sequence[str], environment: Mapping[str, str], pause: float = 0.1
+) -> Iterator[tuple[Visitor, subprocess.Popen[bytes]]]:
+    """The server, answering; `command` is how `run_clinic.py` is called. Stopped politely."""
+    port = free_port()
+    words = [*command, "serve", "--no-browser", "--port", str(port)]
+    server = subprocess.Popen(words, cwd=ROOT, env=dict(environment), stdout=subprocess.DEVNULL)
+    visitor = Visitor(f"http://127.0.0.1:{port}")
+    try:
+        wait_for(lambda: server.poll() is not None or visitor.get("/healthz"), pause=pause)
+        assert server.poll() is None, f"the server stopped at its start ({server.returncode})"
+        yield visitor, server
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
