@@ -122,7 +122,7 @@ class Release:
     def _read_everything_once(self) -> None:
         """A manifest that lacks something must fail at the start, not at the first film."""
         try:
-            points = [self.operating_point(upper - 1) for _, upper in AGE_BANDS]
+            points = [OperatingPoint(**point) for point in self._operating_points().values()]
             points.append(self.operating_point(None))
             ordered = all(0 <= p.lower <= p.threshold <= p.upper <= 1 for p in points)
             numbers = (self.calibration.slope, self.film_threshold, float(self.input_size))
@@ -168,8 +168,11 @@ class Release:
     def operating_point(self, age_years: float | None) -> OperatingPoint:
         """The operating point of an age in years; a clinic's own one goes before the release's."""
         band = age_band(age_years)
-        points = {**self.manifest["operating_points"], **self.local_operating_points}
+        points = self._operating_points()
         return OperatingPoint(**points.get(band, points[UNKNOWN_AGE]))
+
+    def _operating_points(self) -> dict[str, Mapping[str, float]]:
+        return {**self.manifest["operating_points"], **self.local_operating_points}
 
 
 def load_active(data_directory: Path | None) -> Release:
