@@ -63,43 +63,101 @@ REFUSALS: Sentences = {
         "This does not look like a chest film taken from the front or the back. "
         "Put in a frontal chest film (PA or AP)."
     ),
-    "too_small": _(
-        "The picture is too small to be judged. Put in the film in its full size, "
-        "not a preview or a cut-out."
-    ),
     "not_a_radiograph": _(
-        "This is not an X-ray film but a picture of another kind. Put in a chest X-ray film."
-    ),
-    "lateral_view": _(
-        "This is a side view of the chest. The program reads frontal films only: put in the PA or AP film."
+        "This is not an X-ray film but a picture of another kind (%(modality)s). "
+        "Put in a chest X-ray film."
     ),
     "not_a_chest_film": _(
-        "The file says that it shows another part of the body. Put in a frontal chest film."
+        "The file says that it shows another part of the body (%(body_part)s). "
+        "Put in a frontal chest film."
+    ),
+    "too_small": _(
+        "The picture is too small to be judged: %(width)s × %(height)s pixels, where each side needs "
+        "%(minimum)s. Put in the film in its full size, not a preview or a cut-out."
+    ),
+    "odd_shape": _(
+        "The picture is far longer than a chest film is. Put in the whole film by itself, "
+        "without anything beside it."
+    ),
+    "lateral_view": _(
+        "This is a side view of the chest. The program reads frontal films only: "
+        "put in the PA or AP film."
     ),
     "constant_image": _(
-        "The picture is one even grey: nothing can be seen on it. Export or photograph the film again."
+        "The picture is one even grey: nothing can be seen on it. "
+        "Export or photograph the film again."
     ),
     "unusable_exposure": _(
-        "The film is too dark or too bright to be judged. Export or photograph it again, or repeat the film."
+        "The picture is much too dark or too bright to be judged. Export or photograph "
+        "the film again; if the film itself is so, it has to be taken again."
     ),
+    "almost_empty": _(
+        "There is almost nothing on the picture. Look whether the right film was chosen, "
+        "and put in the whole film."
+    ),
+    "colour_photograph": _(
+        "This is a colour photograph, not a film. To photograph a film, hold it before a bright "
+        "white light and let it fill the picture."
+    ),
+    "page_of_text": _("This looks like a page of text, not a film. Put in the film itself."),
     "two_films": _(
-        "There seem to be two films in one picture. Put them in one by one, each as a file of its own."
+        "There seem to be two films in one picture. Put them in one by one, "
+        "each as a file of its own."
     ),
 }
 
 UNREADABLE: Sentences = {
+    "missing": _("The file is not there any more. Is the stick still plugged in?"),
+    "not_allowed": _(
+        "The computer does not let the program read this file. Copy it to the desktop, "
+        "then put in the copy."
+    ),
+    "not_a_file": _("This is not a file. Open the folder and choose the films in it."),
+    "read_failed": _(
+        "The disk or stick gave up while the file was being read. Copy the film again "
+        "from where it came from."
+    ),
+    "empty": _("The file is empty. Copy it again from where it came from."),
+    "too_large": _(
+        "The file is too large for this program. Export the film as one JPEG, PNG or DICOM file."
+    ),
+    "too_many_pixels": _(
+        "The picture has more pixels than any chest film has. Export it in a smaller size."
+    ),
+    "out_of_memory": _(
+        "This computer has too little free memory for this picture. Close other programs "
+        "and put it in again, or export it in a smaller size."
+    ),
     "not_an_image": _(
         "This file is not a picture. Choose a JPEG, PNG, TIFF, BMP, WebP or DICOM file of the film."
     ),
-    "empty": _("The file is empty. Copy it again from where it came from."),
     "truncated": _(
-        "The file is incomplete: it ends in the middle. Copy it again, and wait until copying has finished."
+        "The file is incomplete: it ends in the middle. Copy it again, "
+        "and wait until copying has finished."
     ),
-    "too_large": _("The file is too large. Export the film as one JPEG, PNG or DICOM file."),
-    "too_many_pixels": _(
-        "The picture has more pixels than any chest film. Export it in a smaller size."
+    "damaged": _(
+        "The file is damaged and cannot be opened. Copy or export the film again "
+        "from where it came from."
     ),
-    "missing": _("The file is not there any more. Is the stick still plugged in?"),
+    "format_not_supported": _(
+        "The program does not read pictures of the kind %(format)s. "
+        "Export the film as JPEG, PNG or DICOM."
+    ),
+    "heic_not_supported": _(
+        "The program does not read HEIC pictures, which some phones make. Set the phone's camera "
+        "to JPEG (“most compatible”), or export this photograph as JPEG."
+    ),
+    "pdf_not_supported": _(
+        "The program does not read PDF documents. Export the film itself as JPEG, PNG or DICOM."
+    ),
+    "transfer_syntax_not_supported": _(
+        "The pixels of this DICOM file are packed in a way the program does not read "
+        "(%(transfer_syntax)s). Export the film uncompressed, or as JPEG or PNG."
+    ),
+    "no_pixels": _(
+        "This DICOM file holds no picture: perhaps a report, or a list of contents. "
+        "Choose the file of the film itself."
+    ),
 }
 
 REJECTED: Sentences = {
@@ -107,8 +165,27 @@ REJECTED: Sentences = {
         "The disk of this computer is full: the film could not be stored. "
         "Free some space, then send it again."
     ),
+    "cannot_store": _(
+        "The film could not be stored: the program cannot write to its disk. Send it again; "
+        "if that does not help, tell whoever looks after this computer."
+    ),
+    "still_being_written": _(
+        "The file is still being written. Wait until copying has finished, then send it again."
+    ),
+    "source_vanished": _(
+        "The file could not be read to its end. Is the stick still plugged in? Then send it again."
+    ),
+    "cannot_store": _(
+        "The film could not be stored on this computer. Send it again; if that fails too, "
+        "tell whoever looks after this computer."
+    ),
+    "still_being_written": _(
+        "The file is still being copied. Wait until copying has finished, then send it again."
+    ),
+    "source_vanished": _(
+        "The file disappeared while it was being read. Is the stick still plugged in? Send it again."
+    ),
     "no_file": _("No file arrived. Choose a film and send it again."),
-    "interrupted": _("The connection broke off before the whole film had arrived. Send it again."),
 }
 
 MODEL: Sentences = {
@@ -152,13 +229,11 @@ ZONES: Sentences = {
 }
 
 LIMITS: tuple[Promise, ...] = (
-    _(
-        "It is not a diagnosis. It says how much the film looks like films of patients with pneumonia."
-    ),
+    _("It is not a diagnosis. It says how much the film looks like those of pneumonia patients."),
     _("A clear film does not exclude pneumonia. Early disease and dehydration can leave it clear."),
     _(
-        "It looks for nothing else: tuberculosis, heart failure, a tumour, fluid or air around the lung "
-        "can be there whatever the answer is."
+        "It looks for nothing else: tuberculosis, heart failure, a tumour, fluid or air around "
+        "the lung can be there whatever the answer is."
     ),
     _(
         "The map shows what the computer looked at. It is not the border of the disease, "

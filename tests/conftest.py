@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,34 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 
+def pytest_configure() -> None:
+    import django
+
+    django.setup()  # pytest-django looks for the settings before this file is read
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(SESSION_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """A real file, as in the clinic: locks and WAL are not those of a database in memory."""
+    from django.db import connections
+
+    SESSION_HOME.joinpath("data").mkdir(exist_ok=True)
+    connections.settings["default"]["TEST"]["NAME"] = SESSION_HOME / "data" / "test.sqlite3"
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, settings: Any) -> Path:
+    """A data directory of the test's own for films, backups and logs; the database is shared."""
+    folder = tmp_path / "clinic"
+    settings.DATA_DIR = settings.MEDIA_ROOT = folder
+    settings.TEMPORARY_DIR = settings.FILE_UPLOAD_TEMP_DIR = folder / "tmp"
+    settings.BACKUP_DIR, settings.LOG_DIR = folder / "backups", folder / "logs"
+    settings.TEMPORARY_DIR.mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
