@@ -13,9 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SESSION_HOME = Path(tempfile.mkdtemp(prefix="clinic-tests-"))
+
+# No deadline: a slow example on a busy machine is no fault of the code.
+settings.register_profile(
+    "clinic", deadline=None, max_examples=40 * int(os.environ.get("CLINIC_SOAK", "1"))
+)
+settings.load_profile("clinic")
 
 for name in [name for name in os.environ if name.startswith("CLINIC_") and name != "CLINIC_SOAK"]:
     del os.environ[name]
