@@ -1,6 +1,6 @@
-"""What a browser gets to see: pictures drawn from decoded films and maps, never the stored file itself.
+"""What a browser gets to see: pictures drawn from decoded films and maps.
 
-A stored file keeps whatever came in, so it is never sent out under a type of its own choosing.
+The stored file keeps whatever came in, so it is never sent out under a type of its own choosing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ MAP_LONGEST_SIDE = 512
 # zlib's fastest: a film of 2048 px in 60 ms instead of 600, for a tenth more bytes on loopback.
 FASTEST_PNG = 1
 
-# Viridis (van der Walt and Smith 2015) at ten even steps: perceptually even, also without red-green.
+# Viridis (van der Walt and Smith 2015) in ten steps: even to the eye, also to one blind to red and
+# green.
 VIRIDIS = (
     (68, 1, 84),
     (72, 40, 120),
@@ -43,7 +44,7 @@ def film_png(film: Radiograph, longest_side: int) -> bytes:
 
 
 def map_png(activation_map: Sequence[Sequence[float]], width: int, height: int) -> bytes:
-    """The map in colour in the shape of a ``width`` x ``height`` film, transparent where it is cold."""
+    """The map in colour, in the shape of a ``width`` x ``height`` film, clear where it is cold."""
     scale = MAP_LONGEST_SIDE / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     heat = enlarge(np.asarray(activation_map, dtype=np.float32), *size)

@@ -1,4 +1,4 @@
-"""Pages for what went wrong with a request, where Django's own way of finding them is not enough."""
+"""Pages for what went wrong with a request, where Django's own choice of page is not enough."""
 
 from __future__ import annotations
 

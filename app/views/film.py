@@ -37,14 +37,15 @@ def thumbnail(request: HttpRequest, pk: int) -> HttpResponse:
 def activation_map(request: HttpRequest, pk: int) -> HttpResponse:
     """The activation map of the newest finding, in colour, in the shape of the film."""
     instance = get_object_or_404(Instance.objects.prefetch_related("findings"), pk=pk)
-    if not has_map(instance):
-        raise Http404
     return _picture(request, map_version(instance), lambda: _draw_map(instance))
 
 
 def film_version(instance: Instance) -> str:
-    """Names the bytes of the film. In the address, because numbers begin anew in a new data
-    directory, and a browser must never show another patient's film that it kept."""
+    """Names the bytes of the film.
+
+    Part of the address, because numbers begin anew in a new data directory, and a browser must
+    never show another patient's film that it kept.
+    """
     return instance.sha256[:16]
 
 
@@ -74,9 +75,10 @@ def _draw_film(instance: Instance, longest_side: int) -> bytes:
 def _draw_map(instance: Instance) -> bytes:
     from app.pictures import map_png
 
-    finding = instance.finding
-    assert finding and instance.width and instance.height  # has_map said so
-    return map_png(finding.activation_map, instance.width, instance.height)
+    finding, width, height = instance.finding, instance.width, instance.height
+    if not (finding and finding.activation_map and width and height):
+        raise Http404
+    return map_png(finding.activation_map, width, height)
 
 
 def _picture(request: HttpRequest, version: str, draw: Callable[[], bytes]) -> HttpResponse:

@@ -73,7 +73,7 @@ def _film(instance: Instance) -> dict[str, Any]:
 
 
 def _labelled(region: dict[str, Any], width: int) -> dict[str, Any]:
-    """A region with the place of its label: at its outer edge, so that long words stay on the film."""
+    """A region with the place of its label: at its outer edge, to keep long words on the film."""
     outer_right = region["x"] + region["width"] / 2 > width / 2
     return region | {
         "label_x": region["x"] + region["width"] if outer_right else region["x"],

@@ -32,7 +32,7 @@
     }
     // The next films are another patient's until somebody says otherwise.
     form.reset();
-    batch.hidden = false;
+    open(true);
     goOn();
   }
 
@@ -165,7 +165,13 @@
   function forget() {
     sendings = [];
     list.replaceChildren();
-    batch.hidden = true;
+    open(false);
+  }
+
+  /** @param {boolean} shown */
+  function open(shown) {
+    batch.hidden = !shown;
+    batch.parentElement.classList.toggle("door--busy", shown);
   }
 
   function element(tag, name, text) {
@@ -183,7 +189,7 @@
   document.getElementById("batch-close").addEventListener("click", () => {
     sendings = sendings.filter((one) => one.state === "waiting" || one.state === "sending");
     list.replaceChildren(...sendings.map((one) => one.item));
-    batch.hidden = sendings.length === 0;
+    open(sendings.length > 0);
     sum();
   });
 
