@@ -1,8 +1,8 @@
 """What is plainly no usable frontal chest film, by rules that can be read; the model's gate judges
 the rest.
 
-Each limit was measured on 7107 real chest films (children and adults, five collections), none of which
-is refused; the margin stands beside it. A rule that would cost real films is no rule for here.
+Each limit was measured on 7107 real chest films (children and adults, five collections), of which
+none is refused; the margin stands beside it. A rule that costs real films has no place here.
 """
 
 from __future__ import annotations
