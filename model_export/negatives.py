@@ -119,7 +119,12 @@ def turned(film: np.ndarray, dice: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(film, int(dice.integers(1, 4))))
 
 
-BREAKS = (shuffled_tiles, part_of, slice_of, turned)
+def negative(film: np.ndarray, dice: np.random.Generator) -> np.ndarray:  # noqa: ARG001
+    """The film with black and white exchanged: refused as it is, so that it can be put right."""
+    return 255 - film
+
+
+BREAKS = (shuffled_tiles, part_of, slice_of, turned, negative)
 
 
 def negatives(films: np.ndarray, count: int, size: int, seed: int = 0) -> np.ndarray:

@@ -18,6 +18,10 @@ LIKELY, UNLIKELY, CANNOT_SAY = "likely", "unlikely", "cannot_say"
 REFUSED, UNREADABLE = "refused", "unreadable"
 CODES = frozenset({"not_a_frontal_chest_film", "near_the_threshold"})
 
+# How far above the gate (a logit) the negative of a refused picture must score to be taken for
+# the film.
+INVERSION_MARGIN = 1.5
+
 
 @dataclass(frozen=True)
 class Analysis:
@@ -81,17 +85,30 @@ def _analyse_film(film: Radiograph, model: Model, age_years: float | None) -> An
     )
     for refusal in quality.refusals(film):
         return replace(known, reason=refusal.code, details=refusal.details)
-    prediction = model.predict(to_model_input(film, model.release.input_size))
-    if prediction.film_score < model.release.film_threshold:
+    prediction = _predict_upright(film, model)
+    if prediction is None:
         return replace(known, reason="not_a_frontal_chest_film")
     return _answer(known, prediction, model, film)
+
+
+def _predict_upright(film: Radiograph, model: Model) -> Prediction | None:
+    """Score the film, or its negative where only that is surely a film; None where neither is.
+
+    Units that mislabel MONOCHROME1, and photographs of films on a reversed screen, send negatives.
+    """
+    as_sent = model.predict(to_model_input(film, model.release.input_size))
+    if as_sent.film_score >= model.release.film_threshold:
+        return as_sent
+    negative = replace(film, pixels=255 - film.pixels)
+    inverted = model.predict(to_model_input(negative, model.release.input_size))
+    sure = inverted.film_score >= model.release.film_threshold + INVERSION_MARGIN
+    return inverted if sure else None
 
 
 def _answer(known: Analysis, prediction: Prediction, model: Model, film: Radiograph) -> Analysis:
     point = model.release.operating_point(known.age_years)
     answer = point.decide(prediction.probability)
-    calibration = model.release.calibration
-    heat = strength(prediction.activation_map, calibration.slope, calibration.intercept)
+    heat = strength(prediction.activation_map, *model.release.map_range)
     return replace(
         known,
         answer=answer,

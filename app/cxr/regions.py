@@ -13,7 +13,7 @@ from PIL import Image
 # cells.
 FINE_CELLS = 64
 REGION_SHARE_OF_PEAK = 0.6
-REGION_FLOOR = 0.5
+REGION_FLOOR = 0.2
 SMALLEST_REGION_CELLS = 12
 MOST_REGIONS = 4
 # The lungs of a frontal film lie between these shares of its height.
@@ -32,15 +32,13 @@ class Region:
     score: float
 
 
-def strength(activation_map: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    """The map on an absolute scale 0..1, float32: the calibrated probability were the whole film
-    so.
+def strength(activation_map: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The map on the release's own scale, float32 0..1: ``low`` is cold, ``high`` is hottest.
 
-    An absolute scale keeps the map of a clear film dark; one stretched to its own maximum would
-    point at something on every film.
+    One scale for all films keeps the map of a clear film dark; a map stretched to its own maximum
+    would point at something on every film.
     """
-    score = slope * activation_map.astype(np.float64) + intercept
-    return (1.0 / (1.0 + np.exp(-np.clip(score, -60.0, 60.0)))).astype(np.float32)
+    return np.clip((activation_map - low) / (high - low), 0.0, 1.0).astype(np.float32)
 
 
 def enlarge(heat: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -20,6 +20,8 @@ ACTIVE = "active.json"
 FACTORY = "factory"
 FACTORY_DIRECTORY = Path(__file__).resolve().parents[2] / "assets" / "release"
 
+TAIL_SHARE = 1e-6
+
 UNKNOWN_AGE = "unknown"
 AGE_BANDS = (("under_5", 5.0), ("5_14", 15.0), ("15_64", 65.0), ("65_and_over", math.inf))
 
@@ -49,13 +51,20 @@ def age_band(age_years: float | None) -> str:
     """The band of an age in years: under_5, 5_14, 15_64, 65_and_over, or unknown for None."""
     if age_years is None:
         return UNKNOWN_AGE
-    return next(band for band, upper in AGE_BANDS if age_years < upper)
+    # A table may hold NaN for an age that nobody knows: it is under no limit.
+    return next((band for band, upper in AGE_BANDS if age_years < upper), UNKNOWN_AGE)
+
+
+def _logistic(score: float) -> float:
+    if score >= 0:
+        return 1.0 / (1.0 + math.exp(-score))
+    return math.exp(score) / (1.0 + math.exp(score))
 
 
 @dataclass(frozen=True)
 class Calibration:
     """Logistic calibration (Platt 1999): probability = 1 / (1 + exp(-(slope * logit +
-    intercept))).
+    intercept))), to within one part in a million.
     """
 
     slope: float
@@ -64,9 +73,10 @@ class Calibration:
     def probability(self, logit: float) -> float:
         """Strictly increasing in ``logit`` over the range of float32 network scores; 0..1."""
         score = self.slope * float(logit) + self.intercept
-        if score >= 0:
-            return 1.0 / (1.0 + math.exp(-score))
-        return math.exp(score) / (1.0 + math.exp(score))
+        # In floating point the logistic curve is flat from 37 on, and flat for neighbouring scores
+        # long before: a millionth part of a curve with heavy tails keeps their order.
+        tail = 0.5 + 0.5 * score / (1.0 + abs(score))
+        return (1.0 - TAIL_SHARE) * _logistic(score) + TAIL_SHARE * tail
 
 
 @dataclass(frozen=True)
@@ -115,23 +125,31 @@ class Release:
         manifest = _read_manifest(directory)
         for name, digest in manifest["files"].items():
             _verify_file(directory, name, digest)
+        if not cls(directory, manifest, {})._is_usable():
+            raise UnusableRelease("release_manifest_damaged")
         release = cls(directory, manifest, local_operating_points or {})
-        release._read_everything_once()
+        if not release._is_usable():
+            raise UnusableRelease("active_release_damaged")
         return release
 
-    def _read_everything_once(self) -> None:
+    def _is_usable(self) -> bool:
         """A manifest that lacks something must fail at the start, not at the first film."""
         try:
             points = [OperatingPoint(**point) for point in self._operating_points().values()]
             points.append(self.operating_point(None))
             ordered = all(0 <= p.lower <= p.threshold <= p.upper <= 1 for p in points)
-            numbers = (self.calibration.slope, self.film_threshold, float(self.input_size))
-            usable = ordered and self.calibration.slope > 0 and all(map(math.isfinite, numbers))
-            complete = bool(self.self_test_cases and self.label)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UnusableRelease("release_manifest_damaged") from error
-        if not (usable and complete):
-            raise UnusableRelease("release_manifest_damaged")
+            calibration, cases = self.calibration, self.self_test_cases
+            cold, hot = self.map_range
+            rising = cold < hot and calibration.slope > 0 and self.input_size > 0
+            numbers = [calibration.slope, calibration.intercept, self.film_threshold, cold, hot]
+            numbers += [number for case in cases for number in (case.logit, case.tolerance)]
+            finite = all(map(math.isfinite, numbers))
+            # an unlisted self-test film is not verified, and could lie outside the release
+            listed = bool(cases) and all(case.file in self.manifest["files"] for case in cases)
+            named = all(str(self.manifest[key] or "").strip() for key in ("name", "version"))
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+            return False
+        return ordered and rising and finite and listed and named
 
     @property
     def label(self) -> str:
@@ -152,6 +170,12 @@ class Release:
     def calibration(self) -> Calibration:
         """From score to probability."""
         return Calibration(**self.manifest["calibration"])
+
+    @property
+    def map_range(self) -> tuple[float, float]:
+        """Values of the activation map that are shown as cold and as hottest."""
+        scale = self.manifest["activation_map"]
+        return float(scale["low"]), float(scale["high"])
 
     @property
     def film_threshold(self) -> float:
@@ -188,11 +212,19 @@ def load_active(data_directory: Path | None) -> Release:
     try:
         active = json.loads(path.read_text(encoding="utf-8"))
         name, points = str(active["release"]), dict(active.get("operating_points") or {})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnusableRelease("active_release_damaged") from error
     if name == FACTORY:
         return Release.load(FACTORY_DIRECTORY, points)
+    if not _is_inside(name):
+        raise UnusableRelease("active_release_damaged")
     return Release.load(path.parent / name, points)
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a relative path written in a file stays in the folder it is relative to."""
+    path = Path(name)
+    return bool(path.parts) and not path.anchor and ".." not in path.parts and "\0" not in name
 
 
 def _read_manifest(directory: Path) -> dict[str, Any]:
@@ -200,23 +232,22 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UnusableRelease("release_missing") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnusableRelease("release_manifest_damaged") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise UnusableRelease("release_manifest_damaged")
     if manifest.get("format") != FORMAT:
         raise UnusableRelease("release_format_unknown", format=str(manifest.get("format")))
-    if manifest.get("graph") not in manifest["files"]:
+    if manifest.get("graph") not in list(manifest["files"]):
         raise UnusableRelease("release_manifest_damaged")
     return manifest
 
 
 def _verify_file(directory: Path, name: str, digest: str) -> None:
-    path = directory / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if not _is_inside(name):
         raise UnusableRelease("release_manifest_damaged")
     try:
-        actual = hashlib.sha256(path.read_bytes()).hexdigest()
+        actual = hashlib.sha256((directory / name).read_bytes()).hexdigest()
     except OSError as error:
         raise UnusableRelease("release_file_missing", file=name) from error
     if actual != digest:
