@@ -44,8 +44,8 @@ WIDEST_BAND = 0.15
 SELF_TEST_TOLERANCE = 0.05
 
 # Calibration and operating points are fitted on the validation patients both as they are and as
-# they might look elsewhere: on their own films at home nearly every answer is right, and a calibration fitted there
-# would promise the next hospital a certainty that nobody has.
+# they might look elsewhere: on their own films at home nearly every answer is right, and a
+# calibration fitted there would promise the next hospital a certainty that nobody has.
 ELSEWHERE = Augmentation(
     rotation=12, scale=0.2, aspect=0.2, shift=0.08, flip=False, gamma=0.6, contrast=0.5,
     brightness=0.15, noise=0.03, blur=0.8,
