@@ -101,8 +101,7 @@ REFUSALS: Sentences = {
     ),
     "page_of_text": _("This looks like a page of text, not a film. Put in the film itself."),
     "two_films": _(
-        "There seem to be two films in one picture. Put them in one by one, "
-        "each as a file of its own."
+        "There seem to be two films in one picture. Put in each of them as a file of its own."
     ),
 }
 

@@ -10,3 +10,6 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("", include("app.views")),
 ]
+
+# A request that is too large is a 400 to Django; the page says what it was.
+handler400 = "app.views.errors.bad_request"

@@ -1,0 +1,229 @@
+"""The study's page: the answer in words, what it rests on, and what it does not mean."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.urls import reverse
+
+from app import messages
+from app.cxr.regions import Region
+from app.models import Instance, State, Study
+from tests.studies import MODEL, answer, answered, film_bytes, take_in, turned_down
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
+
+
+def html_of(client, study: Study, **query: object) -> str:
+    return client.get(reverse("study", args=[study.number]), query).content.decode()
+
+
+def text_of(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def status_of(client, study: Study) -> dict[str, object]:
+    return client.get(reverse("study-status", args=[study.number])).json()
+
+
+class TestAnswer:
+    @pytest.mark.parametrize(
+        ("verdict", "words"),
+        [
+            ("likely", "Signs of pneumonia: likely"),
+            ("unlikely", "Signs of pneumonia: unlikely"),
+            ("cannot_say", "Signs of pneumonia: cannot say"),
+        ],
+    )
+    def test_it_says_the_answer_in_words_and_with_an_icon(self, client, verdict, words):
+        html = html_of(client, answered(answer=verdict))
+
+        assert words in text_of(html)
+        assert f"icons.svg#{verdict}" in html
+        assert f'data-answer="{verdict}"' in html
+
+    def test_it_says_why_it_cannot_say(self, client):
+        html = html_of(client, answered(answer="cannot_say", reason="near_the_threshold"))
+
+        assert str(messages.CANNOT_SAY["near_the_threshold"]) in html
+
+    def test_it_shows_probability_and_threshold_beside_each_other(self, client):
+        text = text_of(html_of(client, answered(probability=0.934, threshold=0.41)))
+
+        assert "Probability 93 %" in text
+        assert "Threshold 41 %" in text
+
+    def test_it_shows_decimals_where_both_would_read_the_same(self, client):
+        text = text_of(html_of(client, answered(probability=0.4142, threshold=0.41)))
+
+        assert "Probability 41.4 %" in text
+        assert "Threshold 41.0 %" in text
+
+    @pytest.mark.parametrize(("p", "words"), [(0.9999, "over 99 %"), (0.0001, "under 1 %")])
+    def test_it_never_claims_to_be_certain(self, client, p, words):
+        assert f"Probability {words}" in text_of(html_of(client, answered(probability=p)))
+
+    def test_it_draws_the_scale_in_numbers_that_every_language_shares(self, client):
+        html = html_of(client, answered(probability=0.934, threshold=0.41))
+
+        assert 'width="93.40%"' in html
+        assert 'x1="41.00%"' in html
+
+    def test_it_names_the_model_and_the_time_taken(self, client):
+        text = text_of(html_of(client, answered(milliseconds=41.3)))
+
+        assert f"Model {MODEL}" in text
+        assert "Time taken 41 ms" in text
+
+    def test_it_says_what_the_answer_does_not_mean(self, client):
+        html = html_of(client, answered())
+
+        assert all(str(limit) in html for limit in messages.LIMITS)
+
+    @pytest.mark.parametrize("verdict", ["likely", "unlikely", "cannot_say"])
+    def test_it_puts_danger_signs_before_any_answer(self, client, verdict):
+        assert "Treat danger signs first" in html_of(client, answered(answer=verdict))
+
+    def test_it_says_which_age_was_used(self, client):
+        assert "Age used 3 years" in text_of(html_of(client, answered(age_years=3.0)))
+
+    def test_it_says_how_many_pages_a_file_has(self, client):
+        assert "4 pages, the first was read" in html_of(client, answered(frames=4))
+
+    def test_it_shows_the_newest_finding_of_a_film(self, client):
+        study = answered()
+        Instance.objects.update(state=State.WAITING)
+
+        html = html_of(client, answer(study, answer="unlikely", probability=0.02))
+        assert "Signs of pneumonia: unlikely" in text_of(html)
+
+
+class TestFilmAndMap:
+    def test_it_shows_the_map_at_once_where_signs_are_likely(self, client):
+        html = html_of(client, answered())
+
+        assert 'opacity="0.45"' in html
+        assert 'value="45"' in html
+
+    def test_it_hides_map_and_marks_where_signs_are_unlikely(self, client):
+        html = html_of(client, answered(answer="unlikely", regions=()))
+
+        assert 'opacity="0.00"' in html
+        assert '<g class="film__marks" visibility="hidden">' in html
+
+    def test_it_draws_each_region_in_pixels_of_the_film_with_its_zone(self, client):
+        html = html_of(client, answered())
+
+        assert 'viewBox="0 0 224 256"' in html
+        assert '<rect class="region" x="40" y="90" width="50" height="60"' in html
+        assert ">right lower</text>" in html
+
+    def test_it_marks_the_peak(self, client):
+        assert '<circle class="peak" cx="60" cy="120"' in html_of(client, answered())
+
+    def test_it_writes_coordinates_of_large_films_without_separators(self, client):
+        region = Region(x=1200, y=1500, width=2000, height=1700, zone="left lower", score=0.8)
+
+        html = html_of(client, answered(width=4000, height=3500, regions=(region,)))
+        assert 'viewBox="0 0 4000 3500"' in html
+        assert 'x="1200" y="1500" width="2000" height="1700"' in html
+
+    @pytest.mark.parametrize(
+        ("x", "anchor"), [(10, 'x="10" y="90" dy="-0.45em" text-anchor="start"'),
+                          (150, 'x="200" y="90" dy="-0.45em" text-anchor="end"')]
+    )  # fmt: skip
+    def test_it_keeps_the_label_of_a_region_on_the_film(self, client, x, anchor):
+        region = Region(x=x, y=90, width=50, height=60, zone="right lower", score=0.8)
+
+        assert anchor in html_of(client, answered(regions=(region,)))
+
+    def test_it_asks_for_pictures_under_the_name_of_their_content(self, client):
+        study = answered()
+        instance = study.instances.get()
+
+        html = html_of(client, study)
+        assert f"/films/{instance.pk}.png?v={instance.sha256[:16]}" in html
+        assert f"/films/{instance.pk}/map.png?v={instance.sha256[:16]}-" in html
+
+
+class TestNoAnswer:
+    def test_it_says_why_a_film_was_refused_and_what_to_do(self, client):
+        html = html_of(client, turned_down("page_of_text"))
+
+        assert "This picture cannot be used" in html
+        assert str(messages.REFUSALS["page_of_text"]) in html
+        assert "decide by the clinical signs" in html
+
+    def test_it_fills_the_sentence_with_what_was_found(self, client):
+        html = html_of(client, turned_down("not_a_chest_film", body_part="HAND"))
+
+        assert "(HAND)" in html
+
+    def test_it_shows_the_picture_of_a_refused_film(self, client):
+        assert 'class="film__picture"' in html_of(client, turned_down("page_of_text"))
+
+    def test_it_shows_no_picture_where_there_is_none(self, client):
+        html = html_of(client, turned_down("not_an_image", "unreadable"))
+
+        assert "This file cannot be read" in html
+        assert "film__picture" not in html
+
+    @pytest.mark.parametrize("verdict", ["refused", "unreadable"])
+    def test_it_shows_no_probability_map_or_limits_without_an_answer(self, client, verdict):
+        html = html_of(client, turned_down("not_an_image", verdict))
+
+        for absent in ("gauge", "film__map", "stage__controls", "does not mean"):
+            assert absent not in html
+
+    def test_it_says_that_the_program_failed_where_it_did(self, client):
+        study = take_in()
+        study.instances.get().give_up()
+
+        html = html_of(client, study)
+        assert "This film was not analysed" in html
+        assert "data-unfinished" not in html
+
+    def test_it_answers_404_for_a_study_that_is_not_there(self, client):
+        response = client.get(reverse("study", args=["20010101-0001"]))
+
+        assert response.status_code == 404
+        assert "There is nothing at this address" in response.content.decode()
+
+
+class TestWaiting:
+    def test_it_shows_a_film_that_waits(self, client):
+        html = html_of(client, take_in())
+
+        assert "data-unfinished" in html
+        assert "appears here by itself" in html
+        assert "film__picture" in html
+
+    def test_the_status_holds_the_page_back_until_there_is_an_answer(self, client):
+        status = status_of(client, take_in())
+
+        assert status["status"] == "waiting"
+        assert status["finished"] is False
+        assert status["html"] is None
+
+    def test_the_status_brings_the_answer_with_it(self, client):
+        status = status_of(client, answered())
+
+        assert status["finished"] is True
+        assert "Signs of pneumonia: likely" in text_of(str(status["html"]))
+
+    @pytest.mark.parametrize("verdict", ["refused", "unreadable"])
+    def test_the_status_of_a_film_without_an_answer_is_finished_too(self, client, verdict):
+        assert status_of(client, turned_down("not_an_image", verdict))["finished"] is True
+
+    def test_the_status_is_never_kept_by_the_browser(self, client):
+        response = client.get(reverse("study-status", args=[take_in().number]))
+
+        assert "no-store" in response["Cache-Control"]
+
+    def test_the_status_of_a_study_that_is_not_there_is_404(self, client):
+        assert client.get(reverse("study-status", args=["nothing"])).status_code == 404
+
+    def test_it_says_that_a_film_was_here_before(self, client):
+        assert "was put in before" in html_of(client, answered(), again="")
+        assert "was put in before" not in html_of(client, take_in(film_bytes(9)))
