@@ -45,7 +45,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def dataset(pixels: np.ndarray, bits: int = 8, **elements: Any) -> Dataset:
-    """A CR object of these stored values (grey, or RGB by the last axis); None removes an element."""
+    """A CR object of these stored values, grey or RGB; None removes an element."""
     found = Dataset()
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -52,7 +52,8 @@ def test_a_stronger_opacity_is_whiter():
 
 
 @pytest.mark.parametrize(
-    "draw", [phantom.hand_like, phantom.ct_slice_like, phantom.page_of_text, phantom.photograph_like]
+    "draw",
+    [phantom.hand_like, phantom.ct_slice_like, phantom.page_of_text, phantom.photograph_like],
 )
 def test_other_pictures_are_drawn_the_same_way_each_time(draw):
     picture = draw(4, (200, 260))
