@@ -1,0 +1,205 @@
+"""From map to regions: boxes in the film, on the right side, hottest first."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from app.cxr.regions import (
+    FINE_CELLS,
+    MOST_REGIONS,
+    REGION_FLOOR,
+    connected,
+    enlarge,
+    peak,
+    regions,
+    strength,
+    zone,
+)
+from model_export.phantom import ZONES
+
+ndimage = pytest.importorskip("scipy.ndimage")
+
+coarse = st.tuples(st.integers(1, 10), st.integers(1, 10))
+heats = hnp.arrays(np.float32, coarse, elements=st.floats(0, 1, width=32))
+maps = hnp.arrays(np.float32, coarse, elements=st.floats(-50, 50, width=32))
+sides = st.one_of(st.integers(1, 70), st.integers(71, 6000))
+
+
+def spot(row: int, column: int, value: float = 1.0, cells: int = 5) -> np.ndarray:
+    heat = np.zeros((cells, cells), np.float32)
+    heat[row, column] = value
+    return heat
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "name"),
+    [
+        (0.2, 0.2, "right upper"),
+        (0.2, 0.47, "right middle"),
+        (0.2, 0.8, "right lower"),
+        (0.8, 0.2, "left upper"),
+        (0.8, 0.47, "left middle"),
+        (0.8, 0.8, "left lower"),
+        (0.0, 0.0, "right upper"),
+        (1.0, 1.0, "left lower"),
+        (0.4999, 0.3, "right upper"),
+        (0.5, 0.3, "left upper"),
+    ],
+)
+def test_the_patients_right_is_on_the_left_of_the_picture(x, y, name):
+    assert zone(x, y) == name
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_an_opacity_drawn_in_a_zone_lies_in_the_zone_of_that_name(name):
+    assert zone(*ZONES[name]) == name
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_every_place_has_one_of_six_names(x, y):
+    assert zone(x, y) in ZONES
+
+
+@given(heats, sides, sides)
+def test_regions_lie_inside_the_film(heat, width, height):
+    for region in regions(heat, width, height):
+        assert region.x >= 0
+        assert region.y >= 0
+        assert region.width >= 1
+        assert region.height >= 1
+        assert region.x + region.width <= width
+        assert region.y + region.height <= height
+        assert {type(value) for value in astuple(region)} == {int, str, float}
+
+
+@given(heats, sides, sides)
+def test_regions_are_few_and_the_hottest_comes_first(heat, width, height):
+    scores = [region.score for region in regions(heat, width, height)]
+    assert len(scores) <= MOST_REGIONS
+    assert scores == sorted(scores, reverse=True)
+    assert all(REGION_FLOOR <= score <= 1 for score in scores)
+
+
+@given(heats, st.integers(64, 4000), st.integers(64, 4000))
+def test_regions_stand_for_the_same_places_on_every_size_of_film(heat, width, height):
+    small, large = regions(heat, 640, 640), regions(heat, width, height)
+    assert [region.zone for region in small] == [region.zone for region in large]
+    for one, other in zip(small, large, strict=True):
+        assert one.x / 640 == pytest.approx(other.x / width, abs=1 / 64)
+        assert one.height / 640 == pytest.approx(other.height / height, abs=2 / 64)
+
+
+@pytest.mark.parametrize("value", [0.0, REGION_FLOOR - 0.01])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 5), (7, 4)])
+def test_a_cold_map_has_no_region(shape, value):
+    assert regions(np.full(shape, value, np.float32), 512, 512) == ()
+
+
+def test_a_map_that_is_hot_everywhere_is_one_region_of_the_whole_film():
+    (region,) = regions(np.ones((5, 5), np.float32), 300, 200)
+    assert (region.x, region.y, region.width, region.height) == (0, 0, 300, 200)
+    assert region.score == 1.0
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "name"),
+    [
+        (1, 1, "right upper"),
+        (2, 1, "right middle"),
+        (4, 0, "right lower"),
+        (1, 4, "left upper"),
+        (2, 3, "left middle"),
+        (4, 3, "left lower"),
+    ],
+)
+def test_a_hot_cell_is_found_where_it_is(row, column, name):
+    (region,) = regions(spot(row, column), 500, 1000)
+    assert region.zone == name
+    assert region.x <= column * 100 + 50 <= region.x + region.width
+    assert region.y <= row * 200 + 100 <= region.y + region.height
+
+
+def test_two_hot_cells_are_two_regions_in_order_of_heat():
+    heat = spot(1, 0, 0.8) + spot(3, 4, 1.0)
+    first, second = regions(heat, 500, 500)
+    assert (first.zone, second.zone) == ("left lower", "right upper")
+    assert first.score > second.score
+
+
+def test_more_than_the_most_regions_are_cut_to_the_hottest():
+    heat = np.zeros((9, 9), np.float32)
+    heat[::4, ::4] = 0.8
+    heat[4, 4] = 1.0
+    found = regions(heat, 500, 500)
+    assert len(found) == MOST_REGIONS
+    assert found[0].score == pytest.approx(1.0, abs=0.05)
+
+
+@given(maps, sides, sides)
+def test_the_peak_lies_inside_the_film(activation_map, width, height):
+    x, y = peak(activation_map, width, height)
+    assert 0 <= x < width
+    assert 0 <= y < height
+    assert type(x) is type(y) is int
+
+
+@pytest.mark.parametrize("row", range(5))
+@pytest.mark.parametrize("column", range(5))
+def test_the_peak_is_in_the_hottest_cell(row, column):
+    x, y = peak(spot(row, column, 9.0) - 4, 500, 1000)
+    assert column * 100 <= x < (column + 1) * 100
+    assert row * 200 <= y < (row + 1) * 200
+
+
+def test_the_peak_is_found_where_the_shown_map_is_flat():
+    saturated = np.full((5, 5), 50.0, np.float32)
+    saturated[3, 1] = 60.0
+    assert strength(saturated, 0, 10).min() == 1.0
+    x, y = peak(saturated, 500, 500)
+    assert (x // 100, y // 100) == (1, 3)
+
+
+@given(hnp.arrays(np.bool_, st.tuples(st.integers(1, 20), st.integers(1, 20))))
+def test_connected_parts_are_those_that_scipy_labels(mask):
+    labels, count = ndimage.label(mask)
+    theirs = {frozenset(map(tuple, np.argwhere(labels == n + 1).tolist())) for n in range(count)}
+    ours = [frozenset(part) for part in connected(mask)]
+    assert len(ours) == count
+    assert set(ours) == theirs
+
+
+def test_corners_that_touch_do_not_connect():
+    assert len(connected(np.eye(5, dtype=bool))) == 5
+
+
+@given(maps, st.floats(-20, 20), st.floats(0.1, 40))
+def test_strength_is_a_share_and_keeps_the_order(activation_map, low, span):
+    heat = strength(activation_map, low, low + span)
+    assert heat.dtype == np.float32
+    assert heat.min() >= 0
+    assert heat.max() <= 1
+    order = np.argsort(activation_map, axis=None)
+    assert (np.diff(heat.ravel()[order]) >= 0).all()
+
+
+def test_strength_is_one_scale_for_all_films():
+    values = np.array([[-9.0, 1.0, 3.0, 5.0, 99.0]], np.float32)
+    assert strength(values, 1.0, 5.0).tolist() == [[0.0, 0.0, 0.5, 1.0, 1.0]]
+
+
+@given(heats, st.integers(1, 200), st.integers(1, 200))
+def test_an_enlarged_map_has_the_size_of_the_film_and_stays_a_share(heat, width, height):
+    fine = enlarge(heat, width, height)
+    assert fine.shape == (height, width)
+    assert fine.min() >= 0
+    assert fine.max() <= 1
+
+
+def test_the_fine_grid_holds_whole_cells_of_common_maps():
+    assert FINE_CELLS >= 4 * 10
