@@ -29,7 +29,9 @@ from model_export.export import FLOAT_GRAPH, ParityError, load_experiment
 
 INT8_GRAPH = "int8.onnx"
 CALIBRATION_FILMS = 200
-HEAD_OPERATORS = frozenset({"ReduceMean", "GlobalAveragePool", "MatMul", "Gemm"})
+# Concat joins the gate's features. Quantized, it would give three depths one scale, and through the
+# pooled features that it shares with the dense unit it would cut the score into steps as well.
+HEAD_OPERATORS = frozenset({"ReduceMean", "GlobalAveragePool", "Concat", "MatMul", "Gemm"})
 
 # Limits of the parity check on the validation patients; the same as the product's promise.
 AUC_LOSS = 0.003
