@@ -333,7 +333,7 @@ class TestBadFiles:
         assert fault(path) == code
 
     def test_memory_that_runs_out(self, monkeypatch):
-        def fail(self):
+        def fail(self, mode):
             raise MemoryError
 
         monkeypatch.setattr(Image.Image, "convert", fail)
