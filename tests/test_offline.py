@@ -57,16 +57,22 @@ STRACE_ADDRESS = re.compile(
 )
 
 
+def is_number(host: object) -> bool:
+    """Whether a host is written as a number, so that nobody need be asked for it."""
+    try:
+        ipaddress.ip_address(str(host).split("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
 def stays_here(host: object, port: object = 0) -> bool:
     """Whether an address is of this machine; port 53 is not, for a local resolver asks others."""
     if port == NAME_SERVICE:
         return False
     if host in (None, "localhost"):
         return True
-    try:
-        return ipaddress.ip_address(str(host).split("%")[0]).is_loopback
-    except ValueError:
-        return False
+    return is_number(host) and ipaddress.ip_address(str(host).split("%")[0]).is_loopback
 
 
 def leaves(event: str, args: list[object]) -> bool:
@@ -76,7 +82,7 @@ def leaves(event: str, args: list[object]) -> bool:
         asked = args[1] if len(args) > 1 else None
         return isinstance(asked, list) and not stays_here(*asked[:2])
     if event == "socket.getaddrinfo":
-        return not stays_here(args[0], args[1] if len(args) > 1 else 0)
+        return not (is_number(args[0]) or stays_here(args[0]))
     if isinstance(asked, list):
         return not stays_here(*asked[:2])
     return event.startswith("socket.gethost") and not stays_here(asked)
@@ -260,6 +266,7 @@ def test_a_telemetry_file_is_found_wherever_it_lies(laptop: Laptop) -> None:
         ("socket.sendmsg", ["s", None], False),
         ("socket.getaddrinfo", ["localhost", 8765, 0, 0, 0], False),
         ("socket.getaddrinfo", ["127.0.0.1", 8765, 0, 0, 0], False),
+        ("socket.getaddrinfo", ["0.0.0.0", 8080, 0, 0, 0], False),
         ("socket.getaddrinfo", ["clinic.example", 443, 0, 0, 0], True),
         ("socket.gethostbyname", ["clinic.example"], True),
         ("socket.gethostbyaddr", ["laptop"], True),
