@@ -54,7 +54,7 @@ soak: .venv-dev/installed
 	CLINIC_SOAK=$${CLINIC_SOAK:-10} $(DEV) -m pytest -m soak $(ARGS)
 
 bench: .venv-dev/installed
-	$(DEV) tests/bench/bench.py $(ARGS)
+	$(DEV) -m tests.bench.bench $(ARGS)
 
 train: .venv-dev/installed
 	@echo "Each stage has --help, shows its progress and can be run alone:"

@@ -1,0 +1,268 @@
+"""The figures of docs/performance.md: ``make bench``, or one of them with ``--only``.
+
+Real commands, a real server and a real browser, on films drawn by code or on a folder of them.
+Every figure is printed with what is wanted of it and written to ``bench.json``. Run it on an idle
+machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from model_export import phantom
+from tests.running import ROOT, serving
+
+CLINIC = [sys.executable, "run_clinic.py"]
+MEGABYTE = 1e6
+NO_VNNI_FILMS = 8
+DROP_CACHES = Path("/proc/sys/vm/drop_caches")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure, with the bound it is held against."""
+
+    name: str
+    value: float
+    unit: str
+    wanted: str
+    reached: bool
+
+    def __str__(self) -> str:
+        verdict = "reached" if self.reached else "NOT REACHED"
+        return f"{self.name:<56}{self.value:>10.3f} {self.unit:<9} {self.wanted:<16} {verdict}"
+
+
+def at_least(name: str, value: float, unit: str, bound: float) -> Figure:
+    return Figure(name, value, unit, f"at least {bound:g}", value >= bound)
+
+
+def under(name: str, value: float, unit: str, bound: float) -> Figure:
+    return Figure(name, value, unit, f"under {bound:g}", value < bound)
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLINIC_")}
+    return {**kept, "CLINIC_HOME": str(home)}
+
+
+@contextmanager
+def fresh_home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="clinic-bench-") as folder:
+        yield Path(folder) / "data"
+
+
+def draw_films(folder: Path, count: int) -> None:
+    zones = [None, *phantom.ZONES]
+    for seed in range(count):
+        film = phantom.chest_film(seed, (1024, 1024), opacity=zones[seed % len(zones)])
+        Image.fromarray(film).save(folder / f"film-{seed:03}.jpg", quality=90)
+
+
+def analyze(films: Path, command: list[str], home: Path) -> list[dict[str, object]]:
+    run = subprocess.run(
+        [*command, "analyze", "--json", str(films)],
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def measure_analyze(films: Path, _options: argparse.Namespace) -> list[Figure]:
+    """The whole command: Python, model and films."""
+    with fresh_home() as home:
+        start = time.perf_counter()
+        lines = analyze(films, CLINIC, home)
+        seconds = time.perf_counter() - start
+    own = statistics.median(float(str(line["milliseconds"])) for line in lines)
+    answered = sum(line["probability"] is not None for line in lines)
+    return [
+        at_least(f"analyze --json, {len(lines)} films", len(lines) / seconds, "films/s", 25),
+        at_least("… of them answered, not refused", answered / len(lines) * 100, "%", 100),
+        under("… milliseconds of one film, median", own, "ms", 300),
+    ]
+
+
+def upload_and_see(page: Page, address: str, film: Path) -> float:
+    """Seconds from handing over the film to the answer on the screen."""
+    page.goto(address)
+    start = time.perf_counter()
+    page.set_input_files("input[type=file]", film)
+    page.locator(".verdict__answer").first.wait_for(state="visible", timeout=60_000)
+    return time.perf_counter() - start
+
+
+def measure_upload(films: Path, options: argparse.Namespace) -> list[Figure]:
+    """A real browser and a real server; the first film, which loads the model, counts apart."""
+    chosen = sorted(films.iterdir())[: options.uploads + 1]
+    with (
+        fresh_home() as home,
+        serving(CLINIC, environment(home)) as (visitor, _server),
+        sync_playwright() as play,
+    ):
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        first, *rest = (upload_and_see(page, visitor.address, film) for film in chosen)
+        browser.close()
+    median = statistics.median(rest) * 1000
+    return [
+        under("upload to visible answer, first film", first * 1000, "ms", 3000),
+        under(f"upload to visible answer, median of {len(rest)}", median, "ms", 300),
+    ]
+
+
+def measure_start(_films: Path, options: argparse.Namespace) -> list[Figure]:
+    """An empty data directory each time, so its migrations are part of it."""
+    seconds = []
+    for _ in range(options.starts):
+        if options.drop_caches:
+            os.sync()
+            DROP_CACHES.write_text("3", encoding="ascii")
+        with fresh_home() as home:
+            start = time.perf_counter()
+            with serving(CLINIC, environment(home), pause=0.005):
+                seconds.append(time.perf_counter() - start)
+    return [under("serve to first 200, median", statistics.median(seconds), "s", 2)]
+
+
+def resident(server: subprocess.Popen[bytes]) -> float:
+    process = psutil.Process(server.pid)
+    return float(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))
+
+
+def measure_memory(films: Path, options: argparse.Namespace) -> list[Figure]:
+    """The server alone: after it has come to rest, and after it has answered films."""
+    with fresh_home() as home, serving(CLINIC, environment(home)) as (visitor, server):
+        visitor.get("/")
+        time.sleep(5)
+        idle = resident(server) / MEGABYTE
+        for film in sorted(films.iterdir())[: options.uploads]:
+            visitor.wait_for_answer(visitor.upload(film))
+        used = resident(server) / MEGABYTE
+    return [
+        under("resident memory, idle", idle, "MB", 100),
+        under("resident memory, after inference", used, "MB", 200),
+    ]
+
+
+def emulated() -> list[str]:
+    """This program on a processor with AVX2 and without VNNI, as QEMU shows it."""
+    packages = [path for path in sys.path if path.endswith("site-packages")]
+    program = (
+        f"import sys, runpy; sys.path[:0] = [{str(ROOT)!r}, *{packages!r}]; "
+        "sys.argv[0] = 'run_clinic.py'; runpy.run_path('run_clinic.py', run_name='__main__')"
+    )
+    real_python = str(Path(sys.executable).resolve())
+    return ["qemu-x86_64", "-cpu", "Haswell", real_python, "-c", program]
+
+
+def measure_no_vnni(films: Path, _options: argparse.Namespace) -> list[Figure]:
+    """The same films on this processor and on an emulated one; only the answers are compared."""
+    if not shutil.which("qemu-x86_64"):
+        print("no-vnni: left out, qemu-x86_64 is not installed (Debian: qemu-user)")
+        return []
+    with fresh_home() as home, tempfile.TemporaryDirectory() as folder:
+        for film in sorted(films.iterdir())[:NO_VNNI_FILMS]:
+            shutil.copy(film, folder)
+        here = analyze(Path(folder), CLINIC, home)
+        there = analyze(Path(folder), emulated(), home)
+    pairs = list(zip(here, there, strict=True))
+    same = sum(one["answer"] == other["answer"] for one, other in pairs)
+    apart = max(
+        abs(float(str(one["probability"])) - float(str(other["probability"])))
+        for one, other in pairs
+        if one["probability"] is not None and other["probability"] is not None
+    )
+    return [
+        at_least("same answers without VNNI", same / len(pairs) * 100, "%", 100),
+        under("… largest difference of a probability", apart, "", 0.001),
+    ]
+
+
+MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
+    "analyze": measure_analyze,
+    "start": measure_start,
+    "memory": measure_memory,
+    "upload": measure_upload,
+    "no-vnni": measure_no_vnni,
+}
+
+
+def machine() -> dict[str, object]:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else model
+    load = psutil.getloadavg()[0]
+    memory = psutil.virtual_memory().total
+    return {
+        "processor": model,
+        "cores": psutil.cpu_count(),
+        "memory_gb": round(memory / 1e9, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load_before": load,
+    }
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=sorted(MEASURES))
+    parser.add_argument("--films", type=Path, help="a folder of films instead of drawn ones")
+    parser.add_argument("--count", type=int, default=100, help="how many films to draw")
+    parser.add_argument("--uploads", type=int, default=20, help="films sent through the pages")
+    parser.add_argument("--starts", type=int, default=5, help="how often to start the server")
+    parser.add_argument("--drop-caches", action="store_true", help="before each start (root)")
+    parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where to write")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    options = parse(arguments)
+    about = machine()
+    print(json.dumps(about))
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="clinic-films-") as folder:
+        films = options.films or Path(folder)
+        if options.films is None:
+            draw_films(films, options.count)
+        for name in options.only or MEASURES:
+            found = MEASURES[name](films, options)
+            print(*found, sep="\n", flush=True)
+            figures += found
+    result = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": about,
+        "figures": [asdict(figure) for figure in figures],
+    }
+    options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
