@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -99,7 +100,10 @@ class MapFolder:
         self._taken: set[str] = set()
 
     def write(self, path: Path, analysis: Analysis) -> Path | None:
-        """Where the map of an analysis was written; None where there is none."""
+        """Where the map of an analysis was written; None where there is none.
+
+        Raises OSError where it cannot be written.
+        """
         if analysis.activation_map is None or not analysis.width or not analysis.height:
             return None
         from PIL import Image
@@ -113,10 +117,11 @@ class MapFolder:
 
     def _name(self, stem: str) -> str:
         name, count = f"{stem}.map.png", 1
-        while name in self._taken:
+        # normcase: to Windows, A.map.png and a.map.png are one file
+        while os.path.normcase(name) in self._taken:
             count += 1
             name = f"{stem}.{count}.map.png"
-        self._taken.add(name)
+        self._taken.add(os.path.normcase(name))
         return name
 
 
@@ -134,6 +139,9 @@ class Command(BaseCommand):
         parser.add_argument("--data-dir", type=Path, metavar="DIR", help="whose model to use")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # The console of Windows and LANG=C know few letters: a file name must not stop the batch.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
         model = _load_model(options["data_dir"])
         try:
             maps = MapFolder(options["maps"]) if options["maps"] else None
@@ -144,16 +152,25 @@ class Command(BaseCommand):
             ) from error
         unreadable = 0
         for number, path in enumerate(inputs(options["paths"]), start=1):
-            analysis, map_path = _analyse(path, model, options["age"], maps)
+            analysis = _analyse(path, model, options["age"])
+            map_path = self._write_map(maps, path, analysis)
             self._tell(number, path, analysis, map_path, options["json"])
             unreadable += analysis.answer == "unreadable"
         if unreadable:
             sys.exit(EXIT_UNREADABLE)
 
+    def _write_map(self, maps: MapFolder | None, path: Path, analysis: Analysis) -> Path | None:
+        """A map that cannot be written (a name too long, a full disk) costs no answer."""
+        try:
+            return maps.write(path, analysis) if maps else None
+        except OSError as error:
+            self.stderr.write(f"The map of {_shown(path)} cannot be written: {error.strerror}.")
+            return None
+
     def _tell(
         self, number: int, path: Path, analysis: Analysis, map_path: Path | None, as_json: bool
     ) -> None:
-        name = str(path).encode("utf-8", "backslashreplace").decode()
+        name = _shown(path)
         if as_json:
             line = json.dumps(result(path, analysis, map_path), allow_nan=False)
             self.stderr.write(f"{number}: {name}", self.style.NOTICE)
@@ -163,6 +180,11 @@ class Command(BaseCommand):
                 line += f" (probability {analysis.probability:.3f})"
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def _shown(path: Path) -> str:
+    """A path for people: what is not UTF-8 in it is spelled out."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _load_model(data_directory: Path | None) -> Model:
@@ -179,10 +201,7 @@ def _load_model(data_directory: Path | None) -> Model:
         ) from error
 
 
-def _analyse(
-    path: Path, model: Model, age_years: float | None, maps: MapFolder | None
-) -> tuple[Analysis, Path | None]:
+def _analyse(path: Path, model: Model, age_years: float | None) -> Analysis:
     from app.cxr.analysis import analyse
 
-    analysis = analyse(path, model, age_years)
-    return analysis, maps.write(path, analysis) if maps else None
+    return analyse(path, model, age_years)
