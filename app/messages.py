@@ -72,8 +72,8 @@ REFUSALS: Sentences = {
         "Put in a frontal chest film."
     ),
     "too_small": _(
-        "The picture is too small to be judged: %(width)s × %(height)s pixels, where each side needs "
-        "%(minimum)s. Put in the film in its full size, not a preview or a cut-out."
+        "The picture is too small to be judged: %(width)s × %(height)s pixels, where each side "
+        "needs %(minimum)s. Put in the film in its full size, not a preview or a cut-out."
     ),
     "odd_shape": _(
         "The picture is far longer than a chest film is. Put in the whole film by itself, "
@@ -173,16 +173,6 @@ REJECTED: Sentences = {
     ),
     "source_vanished": _(
         "The file could not be read to its end. Is the stick still plugged in? Then send it again."
-    ),
-    "cannot_store": _(
-        "The film could not be stored on this computer. Send it again; if that fails too, "
-        "tell whoever looks after this computer."
-    ),
-    "still_being_written": _(
-        "The file is still being copied. Wait until copying has finished, then send it again."
-    ),
-    "source_vanished": _(
-        "The file disappeared while it was being read. Is the stick still plugged in? Send it again."
     ),
     "no_file": _("No file arrived. Choose a film and send it again."),
 }

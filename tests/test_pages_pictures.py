@@ -83,7 +83,7 @@ class TestFilm:
 
     @pytest.mark.parametrize("version", ["", "0000000000000000"])
     def test_it_lets_no_browser_keep_a_picture_under_a_number_alone(self, client, version):
-        """Numbers begin anew in a new data directory: the picture kept would be another patient's."""
+        """Numbers begin anew in a new data directory: what was kept is another patient's film."""
         instance = answered().instances.get()
 
         assert "no-cache" in self.get(client, instance, v=version)["Cache-Control"]

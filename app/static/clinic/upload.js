@@ -184,7 +184,9 @@
   input.addEventListener("change", () => put(input.files));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    put(input.files);
+    // Enter, here or in the age, goes on to the choice of films.
+    if (input.files.length) put(input.files);
+    else input.click();
   });
   document.getElementById("batch-close").addEventListener("click", () => {
     sendings = sendings.filter((one) => one.state === "waiting" || one.state === "sending");
