@@ -42,6 +42,13 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(SESSION_HOME, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever asks how large to be is a soak test: `make soak` runs these, and larger."""
+    for item in items:
+        if "soak" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.soak)
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
     """A real file, as in the clinic: locks and WAL are not those of a database in memory."""
