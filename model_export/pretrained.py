@@ -96,16 +96,25 @@ def read_state_dict(file: BinaryIO) -> dict[str, np.ndarray]:
     Raises UnreadableWeights where the file is of another kind, truncated, or names anything
     but tensors.
     """
-    storages: dict[str, _Storage] = {}
     try:
-        if _RestrictedUnpickler(file, storages).load() != MAGIC_NUMBER:
-            raise UnreadableWeights("not a PyTorch file in the legacy format")
-        for _ in ("protocol", "system"):
-            _RestrictedUnpickler(file, storages).load()
-        tensors = _RestrictedUnpickler(file, storages).load()
-        keys = _RestrictedUnpickler(file, storages).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, TypeError) as error:
+        return _read(file)
+    except UnreadableWeights:
+        raise
+    except (
+        pickle.UnpicklingError, EOFError, AttributeError, LookupError, TypeError, ValueError,
+        OverflowError, MemoryError,
+    ) as error:  # fmt: skip
+        # what unpickling damaged bytes may raise, by the pickle module's own account and by trial
         raise UnreadableWeights("not a PyTorch file in the legacy format") from error
+
+
+def _read(file: BinaryIO) -> dict[str, np.ndarray]:
+    storages: dict[str, _Storage] = {}
+    magic, _protocol, _system, tensors, keys = (
+        _RestrictedUnpickler(file, storages).load() for _ in range(5)
+    )
+    if magic != MAGIC_NUMBER:
+        raise UnreadableWeights("not a PyTorch file in the legacy format")
     for key in keys:
         _fill(storages[key], file)
     return {name: tensor.numpy() for name, tensor in tensors.items()}
