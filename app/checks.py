@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from app.active_model import ActiveModel
 from app.cxr.release import UnusableRelease
+from app.database import database_file, is_whole
 
 SENTENCES: dict[str, Promise] = {
     "data_dir_not_writable": _(
@@ -71,7 +71,7 @@ def free_disk() -> Problem | None:
 
 def database() -> Problem | None:
     """Is the database whole? Reads every page: a second for each few hundred MB."""
-    return damaged(Path(settings.DATABASES["default"]["NAME"]))
+    return None if is_whole(database_file()) else damaged_database()
 
 
 def usable_model() -> Problem | None:
@@ -110,6 +110,11 @@ def current_problems() -> list[Problem]:
     return [*_damage, *(problem for check in QUICK if (problem := check()))]
 
 
+def damaged_database() -> Problem:
+    """The problem of a database that SQLite finds fault with."""
+    return Problem("database_damaged", {"file": database_file().name})
+
+
 def cannot_write(folder: Path) -> Problem | None:
     """Try it: rights, read-only disks and network folders are too many to reason about."""
     try:
@@ -118,21 +123,6 @@ def cannot_write(folder: Path) -> Problem | None:
     except OSError:
         return Problem("data_dir_not_writable", {"folder": str(folder)})
     return None
-
-
-def damaged(file: Path) -> Problem | None:
-    """SQLite's own check of a database file; a file that is not there yet is whole."""
-    if not file.exists():
-        return None
-    try:
-        connection = sqlite3.connect(file, timeout=20)
-        try:
-            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError:
-        verdict = "unreadable"
-    return None if verdict == "ok" else Problem("database_damaged", {"file": file.name})
 
 
 def _model_problem(error: UnusableRelease | None) -> Problem | None:

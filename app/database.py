@@ -22,6 +22,21 @@ class NewerDatabase(Exception):
     """The database was written by a later version of the program than this one."""
 
 
+class DamagedDatabase(Exception):
+    """SQLite's own check finds fault with the database."""
+
+
+def is_whole(file: Path) -> bool:
+    """SQLite's own check of a database file; one that is not there yet is whole."""
+    if not file.exists():
+        return True
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=20)) as opened:
+            return bool(opened.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.DatabaseError:
+        return False
+
+
 def database_file() -> Path:
     """The file that holds the tables."""
     return Path(settings.DATABASES["default"]["NAME"])
@@ -30,7 +45,7 @@ def database_file() -> Path:
 def bring_up_to_date() -> bool:
     """Apply what migrations are pending, after a backup; whether there were any.
 
-    Raises NewerDatabase, before anything is touched.
+    Raises NewerDatabase or DamagedDatabase, before anything is touched.
     """
     executor = MigrationExecutor(connection)
     known = executor.loader.disk_migrations
@@ -39,7 +54,10 @@ def bring_up_to_date() -> bool:
     targets = executor.loader.graph.leaf_nodes()
     if not executor.migration_plan(targets):
         return False
-    back_up()
+    if executor.loader.applied_migrations:
+        copy = back_up()
+        if copy and not is_whole(copy):
+            raise DamagedDatabase
     executor.migrate(targets)
     return True
 

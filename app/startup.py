@@ -200,8 +200,6 @@ def _remembered_port() -> int | None:
 
 def prepare_database() -> None:
     """Whole, backed up and migrated, or a sentence."""
-    file = database.database_file()
-    fault = checks.Problem("database_damaged", {"file": file.name}).sentence
     try:
         if database.bring_up_to_date():
             logger.info("database migrated")
@@ -214,12 +212,12 @@ def prepare_database() -> None:
             % {"folder": settings.DATA_DIR}
         ) from error
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        logger.error("database: %s", type(error).__name__)
         if "full" in str(error):
             raise CannotStart(_no_room()) from error
-        raise CannotStart(fault) from error
+        raise CannotStart(checks.damaged_database().sentence) from error
+    except database.DamagedDatabase as error:
+        raise CannotStart(checks.damaged_database().sentence) from error
     except OSError as error:
-        logger.error("database: %s", type(error).__name__)
         raise CannotStart(_no_room()) from error
 
 
