@@ -180,8 +180,9 @@ def test_the_area_under_the_roc_curve_is_the_auc(films):
 
 @given(scored_films())
 def test_every_point_of_the_roc_curve_is_the_confusion_at_its_threshold(films):
-    for false_rate, true_rate, threshold in zip(*roc_curve(*films), strict=True):
-        counts = confusion(*films, threshold)
+    labels, scores = films
+    for false_rate, true_rate, threshold in zip(*roc_curve(labels, scores), strict=True):
+        counts = confusion(labels, scores, threshold)
         assert true_rate == pytest.approx(counts.sensitivity)
         assert false_rate == pytest.approx(1 - counts.specificity)
 
@@ -206,6 +207,11 @@ def test_films_of_one_patient_do_not_count_as_independent():
     repeated = [np.repeat(values, 30) for values in (labels, scores, np.arange(30))]
     copies = by_patient(auc, *repeated)
     assert (copies.low, copies.high) == pytest.approx((once.low, once.high), abs=1e-9)
+
+
+def test_an_interval_of_what_cannot_be_computed_is_unknown():
+    interval = by_patient(auc, np.ones(4, int), np.arange(4.0), np.arange(4))
+    assert all(math.isnan(value) for value in vars(interval).values())
 
 
 def test_patients_may_be_named_in_words():

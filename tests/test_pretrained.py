@@ -15,8 +15,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("tensorflow")
-
 from model_export.network import efficientnet_lite0
 from model_export.pretrained import (
     MAGIC_NUMBER,

@@ -120,8 +120,11 @@ def by_patient(
         chosen = generator.integers(0, len(members), len(members))
         films = np.concatenate([members[index] for index in chosen])
         draws.append(statistic(labels[films], scores[films]))
-    low, high = np.nanpercentile(draws, (2.5, 97.5))
-    return Interval(statistic(labels, scores), float(low), float(high))
+    value, known = statistic(labels, scores), np.array(draws)[~np.isnan(draws)]
+    if not known.size:
+        return Interval(value, math.nan, math.nan)
+    low, high = np.percentile(known, (2.5, 97.5))
+    return Interval(value, float(low), float(high))
 
 
 def roc_curve(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

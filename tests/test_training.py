@@ -1,0 +1,624 @@
+"""The workshop from films to a release, on a few drawn films and a network that learns little.
+
+One tiny run is trained, stopped, resumed, exported, quantized and packed once for the whole file.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from app.cxr.model import OUTPUTS, Model
+from app.cxr.release import Release
+from model_export import __main__ as command_line
+from model_export import configs, evaluate, gate, negatives, pack, quantize, train
+from model_export.augment import Augmentation, augment
+from model_export.configs import Experiment
+from model_export.datasets import (
+    LabelledFilm,
+    fold_of,
+    load_class_folders,
+    load_kermany,
+    load_labels_csv,
+    patient_of_kermany,
+    read_films,
+    split_by_patient,
+)
+from model_export.export import (
+    FLOAT_GRAPH,
+    ParityError,
+    check_parity,
+    export,
+    load_experiment,
+    load_trained,
+)
+from model_export.network import FEATURES, Gate, classifier, with_explanation
+from model_export.phantom import ZONES, chest_film
+from tests.tiny_release import make_release
+
+SIZE = 64
+EXPERIMENT = Experiment(
+    name="tiny", size=SIZE, epochs=2, batch=8, patience=5, averaging=0.5, drop_connect=0.0
+)
+# films a class in each part of the split
+PARTS = {"train": 8, "validation": 5, "test": 3}
+
+
+# --- films, patients, parts -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "patient", "kind"),
+    [
+        ("person7_bacteria_24.jpeg", "person7", "bacteria"),
+        ("person7_virus_1.jpeg", "person7", "virus"),
+        ("person1946_bacteria_4874.jpeg", "person1946", "bacteria"),
+        ("IM-0115-0001.jpeg", "IM-0115", None),
+        ("NORMAL2-IM-0115-0001.jpeg", "NORMAL2-IM-0115", None),
+        ("NORMAL2-IM-1422-0001-0002.jpeg", "NORMAL2-IM-1422", None),
+    ],
+)
+def test_the_patient_is_in_the_name_of_the_childrens_films(name, patient, kind):
+    assert patient_of_kermany(name) == (patient, kind)
+
+
+@pytest.mark.parametrize("name", ["film.jpeg", "person_bacteria_1.jpeg", "IM-.jpeg", ""])
+def test_a_name_without_a_patient_stops_rather_than_mixes_patients(name):
+    with pytest.raises(ValueError, match="no file name"):
+        patient_of_kermany(name)
+
+
+labelled = st.builds(
+    LabelledFilm,
+    path=st.just(Path("film.png")),
+    label=st.integers(0, 1),
+    patient=st.text(max_size=6),
+    source=st.sampled_from(["kermany", "adults"]),
+)
+
+
+@given(st.lists(labelled, max_size=60))
+def test_the_parts_of_a_split_share_no_patient_and_lose_no_film(films):
+    split = split_by_patient(films)
+    parts = (split.train, split.validation, split.test)
+    patients = [{(film.source, film.patient) for film in part} for part in parts]
+    assert not patients[0] & patients[1]
+    assert not patients[0] & patients[2]
+    assert not patients[1] & patients[2]
+    assert sorted(map(id, films)) == sorted(id(film) for part in parts for film in part)
+
+
+@given(st.lists(labelled, min_size=1, max_size=20), labelled)
+def test_new_films_move_nobody_to_another_part(films, newcomer):
+    before = [film in split_by_patient(films).test for film in films]
+    assert [film in split_by_patient([newcomer, *films]).test for film in films] == before
+
+
+@pytest.mark.parametrize(("patient", "fold"), [("person1", 1), ("person2", 9), ("IM-0115", 3)])
+def test_folds_are_the_same_on_every_machine_and_for_ever(patient, fold):
+    assert fold_of(LabelledFilm(Path(), 0, patient, "kermany")) == fold
+
+
+def test_a_tenth_of_the_patients_is_held_out():
+    films = [LabelledFilm(Path(), 0, f"person{n}", "kermany") for n in range(4000)]
+    split = split_by_patient(films)
+    assert len(split.test) / 4000 == pytest.approx(0.1, abs=0.02)
+    assert len(split.validation) / 4000 == pytest.approx(0.1, abs=0.02)
+
+
+def test_class_folders_are_labelled_by_their_name(tmp_path):
+    for name in ("NORMAL", "Pneumonia", "notes"):
+        (tmp_path / name).mkdir()
+    for name in ("NORMAL/a.png", "Pneumonia/b.JPEG", "Pneumonia/deep.dcm", "notes/readme.txt"):
+        (tmp_path / name).touch()
+    found = {film.path.name: film.label for film in load_class_folders(tmp_path)}
+    assert found == {"a.png": 0, "b.JPEG": 1, "deep.dcm": 1}
+
+
+def test_a_folder_without_films_is_said_to_have_none(tmp_path):
+    with pytest.raises(ValueError, match="no films"):
+        load_class_folders(tmp_path)
+
+
+def labels_csv(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def test_labels_come_from_the_column_and_other_values_are_left_out(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "1.png").touch()
+    row = {"file": "1.png", "patient": "p1", "finding": "tb", "age": "31", "sex": "F", "view": ""}
+    other = {"file": "2.png", "patient": "", "finding": "none", "age": "", "sex": "", "view": "AP"}
+    left = {**other, "file": "3.png", "finding": "unsure"}
+    one, two = load_labels_csv(
+        labels_csv(tmp_path, [row, other, left]), "finding", ["tb"], ["none"]
+    )
+    assert (one.label, one.patient, one.age_years, one.sex, one.view) == (1, "p1", 31.0, "F", None)
+    assert (two.label, two.patient, two.age_years, two.sex, two.view) == (0, "2", None, None, "AP")
+    assert one.path == tmp_path / "images" / "1.png"
+    assert two.path == tmp_path / "2.png"
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    with pytest.raises(ValueError, match="no column 'findings'; it has file, finding"):
+        load_labels_csv(labels_csv(tmp_path, [{"file": "1", "finding": "x"}]), "findings", [], [])
+
+
+# --- augmentation and batches -----------------------------------------------------------------
+
+NOTHING = Augmentation(
+    rotation=0, scale=0, aspect=0, shift=0, flip=False, gamma=0, contrast=0, brightness=0
+)
+STRONG = Augmentation(noise=0.2, blur=1.0, erase=1.0)
+
+
+@pytest.fixture(scope="module")
+def drawn() -> np.ndarray:
+    films = [chest_film(seed, (48, 48)) for seed in range(6)]
+    return np.stack(films)[..., np.newaxis].astype(np.float32)
+
+
+@pytest.mark.parametrize("setting", [Augmentation(), STRONG, gate.FILM_VARIETY, pack.ELSEWHERE])
+def test_augmented_films_keep_shape_and_grey_range(drawn, setting):
+    changed = augment(tf.constant(drawn), setting).numpy()
+    assert changed.shape == drawn.shape
+    assert changed.dtype == np.float32
+    assert changed.min() >= 0
+    assert changed.max() <= 255
+    assert np.isfinite(changed).all()
+    assert np.abs(changed - drawn).mean() > 1
+
+
+def test_without_ranges_augmentation_changes_nothing(drawn):
+    assert np.abs(augment(tf.constant(drawn), NOTHING).numpy() - drawn).max() < 1e-2
+
+
+def test_flip_gives_the_film_or_its_mirror_image(drawn):
+    many = np.repeat(drawn[:1], 40, axis=0)
+    changed = augment(tf.constant(many), dataclasses.replace(NOTHING, flip=True)).numpy()
+    same = [np.abs(film - drawn[0]).max() < 0.1 for film in changed]
+    mirrored = [np.abs(film - drawn[0][:, ::-1]).max() < 0.1 for film in changed]
+    assert all(one or other for one, other in zip(same, mirrored, strict=True))
+    assert any(same)
+    assert any(mirrored)
+
+
+def test_every_film_of_a_batch_is_changed_differently(drawn):
+    changed = augment(tf.constant(np.repeat(drawn[:1], 4, axis=0)), Augmentation()).numpy()
+    assert all(np.abs(changed[0] - other).mean() > 0.5 for other in changed[1:])
+
+
+def test_batches_hold_as_many_of_each_class_however_rare_one_is(drawn):
+    labels = np.array([0, 1, 1, 1, 1, 1])
+    images = drawn.astype(np.uint8)
+    batches = train.balanced_batches(images, labels, 4, NOTHING, seed=1).take(12)
+    seen = set()
+    for films, truth in batches:
+        assert truth.numpy().ravel().tolist() == [0, 0, 1, 1]
+        for film in films.numpy():
+            seen.add(int(np.abs(drawn - film).mean((1, 2, 3)).argmin()))
+    assert seen == set(range(6))
+
+
+def test_the_learning_rate_rises_for_a_fifth_and_falls_to_nothing():
+    schedule = train.OneCycle(0.01, 100)
+    rates = [float(schedule(step)) for step in range(101)]
+    assert rates[0] == pytest.approx(0.0005)
+    assert max(rates) == pytest.approx(0.01)
+    assert rates.index(max(rates)) == 20
+    assert rates[:21] == sorted(rates[:21])
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[100] == pytest.approx(0, abs=1e-9)
+    again = train.OneCycle(**schedule.get_config())
+    assert float(again(37)) == float(schedule(37))
+
+
+@pytest.mark.parametrize(
+    ("past", "then", "stops"),
+    [
+        ([], [0.9, 0.8], False),
+        ([0.9], [0.8, 0.7], True),
+        ([0.9, 0.8], [0.7], True),
+        ([0.9, 0.8], [0.95], False),
+        ([0.7, 0.8], [0.75], False),
+    ],
+)
+def test_early_stopping_counts_the_epochs_before_the_interruption(tmp_path, past, then, stops):
+    history = tmp_path / "history.csv"
+    if past:
+        rows = "".join(f"{epoch},{value}\n" for epoch, value in enumerate(past))
+        history.write_text(f"epoch,val_auc\n{rows}")
+    stopping = train.ResumableEarlyStopping(history, patience=2)
+    stopping.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    stopping.model.stop_training = False
+    stopping.on_train_begin()
+    for epoch, value in enumerate(then, start=len(past)):
+        stopping.on_epoch_end(epoch, {"val_auc": value})
+    assert bool(stopping.model.stop_training) is stops
+
+
+@pytest.mark.parametrize("name", ["first_light"])
+def test_an_experiment_is_found_by_name_and_opens_with_its_command(name):
+    assert configs.load(name).name == name
+    module = __import__(f"model_export.configs.{name}", fromlist=["EXPERIMENT"])
+    assert f"python -m model_export train --config {name}" in module.__doc__
+
+
+# --- one tiny run -----------------------------------------------------------------------------
+
+
+def _names(label: int) -> Iterator[tuple[str, str]]:
+    """File names in the children's set's way, each with the part that its patient falls into."""
+    number = 0
+    while True:
+        number += 1
+        name = f"person{number}_virus_{number}.png" if label else f"IM-{number:04d}-0001.png"
+        film = LabelledFilm(Path(name), label, patient_of_kermany(name)[0], "kermany")
+        split = split_by_patient([film])
+        yield name, next(part for part in PARTS if getattr(split, part))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn films in the children's set's layout, a few in every part of the split."""
+    root = tmp_path_factory.mktemp("data")
+    for label, folder in enumerate(("NORMAL", "PNEUMONIA")):
+        (root / folder).mkdir()
+        wanted, names = dict(PARTS), _names(label)
+        while any(wanted.values()):
+            name, part = next(names)
+            if wanted[part]:
+                wanted[part] -= 1
+                opacity = list(ZONES)[sum(wanted.values()) % 6] if label else None
+                film = chest_film(sum(wanted.values()), (96, 96), opacity, strength=1.0)
+                Image.fromarray(film).save(root / folder / name)
+    return root
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAtEpoch(keras.callbacks.Callback):  # type: ignore[misc]
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self.epoch:
+            raise Killed
+
+
+@dataclasses.dataclass
+class Trained:
+    run: Path
+    history_when_killed: str
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run that was killed after its first epoch and resumed."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    callbacks = train._callbacks
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_callbacks", lambda *a: [*callbacks(*a), KillAtEpoch(1)])
+        with pytest.raises(Killed):
+            train.train(EXPERIMENT, data, run)
+    killed = (run / "history.csv").read_text()
+    train.train(EXPERIMENT, data, run)
+    return Trained(run, killed)
+
+
+@pytest.fixture(scope="module")
+def quantized(trained: Trained, data: Path) -> Path:
+    """The run with gate, float graph and int8 graph; limits as wide as its few films need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "NEGATIVES", 24)
+        patch.setattr(negatives, "PICTURE_FOLDERS", (("sklearn", "datasets/images"),))
+        patch.setattr(quantize, "CALIBRATION_FILMS", 8)
+        patch.setattr(quantize, "AUC_LOSS", 1.0)
+        patch.setattr(quantize, "AGREEMENT", 0.0)
+        patch.setattr(quantize, "MAP_CORRELATION", -1.0)
+        gate.train_gate(trained.run, data, None)
+        export(trained.run)
+        quantize.quantize(trained.run, data)
+    return trained.run
+
+
+def test_a_killed_run_goes_on_at_the_next_epoch_with_its_history(trained):
+    with (trained.run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert (trained.run / "history.csv").read_text().startswith(trained.history_when_killed)
+    assert len(train.past_scores(trained.run / "history.csv")) == 2
+
+
+def test_a_finished_run_has_what_the_next_stages_need(trained):
+    assert load_experiment(trained.run) == EXPERIMENT
+    assert load_trained(trained.run).input_shape == (None, SIZE, SIZE, 1)
+
+
+def test_the_gate_is_one_linear_unit_with_a_threshold(quantized):
+    loaded = gate.load_gate(quantized)
+    assert loaded.weights.shape == (40 + 112 + 1280,)
+    assert loaded.weights.dtype == np.float32
+    assert math.isfinite(loaded.bias)
+    assert math.isfinite(gate.gate_threshold(quantized))
+
+
+def test_the_gate_tells_what_it_learnt_from():
+    dice = np.random.default_rng(0)
+    films, others = dice.normal(1, 1, (60, 8)), dice.normal(-1, 1, (40, 8))
+    learnt = gate.fit_gate(films, others)
+    assert (gate.scores(learnt, films) > 0).mean() > 0.9
+    assert (gate.scores(learnt, others) < 0).mean() > 0.9
+
+
+def test_pictures_that_are_no_film_come_in_the_number_asked_for(drawn, monkeypatch):
+    monkeypatch.setattr(negatives, "PICTURE_FOLDERS", (("sklearn", "datasets/images"),))
+    films = drawn[..., 0].astype(np.uint8)
+    pictures = negatives.negatives(films, 24, 48)
+    assert pictures.shape == (24, 48, 48, 1)
+    assert pictures.dtype == np.uint8
+    assert (pictures == negatives.negatives(films, 24, 48)).all()
+    assert (pictures != negatives.negatives(films, 24, 48, seed=1)).any()
+
+
+def _explained(run: Path) -> keras.Model:
+    return with_explanation(load_trained(run), gate.load_gate(run))
+
+
+def test_the_float_graph_says_what_keras_says(quantized):
+    check_parity(_explained(quantized), quantized / FLOAT_GRAPH, SIZE)
+
+
+def test_outputs_of_both_graphs_go_by_their_names(quantized):
+    for name in (FLOAT_GRAPH, quantize.INT8_GRAPH):
+        graph = onnx.load(quantized / name)
+        assert {output.name for output in graph.graph.output} == set(OUTPUTS)
+        assert [
+            (i.domain, i.version) for i in graph.opset_import if i.domain in ("", "ai.onnx")
+        ] == [("", 18)]
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_tampered_float_graph_fails_the_stage(quantized, tmp_path, output):
+    model = _explained(quantized)
+    layer = "explained_logit" if output == "logit" else output
+    weights, bias = model.get_layer(layer).get_weights()
+    model.get_layer(layer).set_weights([weights, bias + 0.01])
+    with pytest.raises(ParityError, match=output):
+        check_parity(model, quantized / FLOAT_GRAPH, SIZE)
+
+
+def test_the_mean_of_the_map_is_the_logit_of_the_trained_network(trained):
+    base = load_trained(trained.run)
+    weights = np.zeros(40 + 112 + 1280, np.float32)
+    explained = with_explanation(base, Gate(weights, 0.0))
+    film = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 1)).astype(np.float32)
+    found, logit = explained(film, training=False), base(film, training=False)
+    assert np.asarray(found["activation_map"]).mean((1, 2, 3)) == pytest.approx(
+        np.asarray(logit).ravel(), abs=1e-4
+    )
+    assert np.asarray(found["logit"]) == pytest.approx(np.asarray(logit), abs=1e-5)
+
+
+def test_the_backbone_is_int8_and_the_head_is_float(quantized):
+    graph = onnx.load(quantized / quantize.INT8_GRAPH).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    int8 = [c for c in convolutions if makers.get(c.input[1], c).op_type == "DequantizeLinear"]
+    assert len(convolutions) - len(int8) == 1  # the map's
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in weights:
+            values = onnx.numpy_helper.to_array(weights[node.input[0]])
+            if values.dtype == np.int8:  # reduce_range: one bit is left free
+                assert values.min() >= -64
+                assert values.max() <= 64
+    assert _kinds_up_to_the_first_mean(graph, makers, "logit") <= {"Gemm", "MatMul", "Add"}
+    assert _kinds_up_to_the_first_mean(graph, makers, "film_score") <= {
+        "Gemm", "MatMul", "Add", "Concat",
+    }  # fmt: skip
+
+
+def _kinds_up_to_the_first_mean(graph: Any, makers: dict[str, Any], output: str) -> set[str]:
+    kinds, open_names = set(), [output]
+    while open_names:
+        node = makers.get(open_names.pop())
+        if node is not None and node.op_type not in ("ReduceMean", "GlobalAveragePool"):
+            kinds.add(node.op_type)
+            open_names += node.input
+    return kinds
+
+
+def test_the_mean_of_the_map_is_the_score_of_the_int8_graph(quantized, data):
+    films = read_films(split_by_patient(load_kermany(data)).test, SIZE)
+    found = quantize.run_graph(quantized / quantize.INT8_GRAPH, films)
+    means = found["activation_map"].mean((1, 2, 3))
+    assert means == pytest.approx(found["logit"].ravel(), abs=1e-3)
+
+
+LABELS = np.array([0] * 100 + [1] * 100)
+EXACT = {
+    "logit": np.concatenate([np.linspace(-3, -0.5, 100), np.linspace(0.5, 3, 100)])[:, np.newaxis],
+    "activation_map": np.random.default_rng(0).normal(size=(200, 2, 2, 1)),
+}
+
+
+def _spoilt(name: str, films: slice, factor: float) -> dict[str, np.ndarray]:
+    small = {key: value.copy() for key, value in EXACT.items()}
+    small[name][films] *= factor
+    return small
+
+
+def test_equal_graphs_pass_the_comparison():
+    report = quantize.compare(EXACT, EXACT, LABELS)
+    assert report == pytest.approx({"auc_loss": 0, "agreement": 1, "map_correlation": 1})
+
+
+@pytest.mark.parametrize(
+    "small",
+    [
+        _spoilt("logit", slice(0, 10), -1),
+        _spoilt("logit", slice(0, 3), -0.001),
+        _spoilt("activation_map", slice(0, 60), -1),
+        _spoilt("logit", slice(0, 1), math.nan),
+        _spoilt("activation_map", slice(0, 1), math.nan),
+    ],
+    ids=["order lost", "answers changed", "map changed", "no score", "no map"],
+)
+def test_an_int8_graph_that_answers_differently_fails_the_stage(small):
+    with pytest.raises(ParityError):
+        quantize.compare(EXACT, small, LABELS)
+
+
+@pytest.fixture(scope="module")
+def packed(quantized: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    target = tmp_path_factory.mktemp("packed") / "release"
+    target.mkdir()
+    (target / "of-an-older-release").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pack, "DRAWS", 1)
+        return pack.pack(quantized, data, target, "tiny", "0.0.1")
+
+
+def test_a_packed_release_loads_and_passes_its_own_self_test(packed):
+    release = Release.load(packed.directory)
+    assert release.label == "tiny@0.0.1"
+    assert Model.load(release).self_test() == []
+
+
+def test_a_packed_release_replaces_the_older_one_and_lists_every_file(packed):
+    there = {
+        path.relative_to(packed.directory).as_posix()
+        for path in packed.directory.rglob("*")
+        if path.is_file()
+    }
+    assert there == {"manifest.json", *packed.manifest["files"]}
+    assert "MODEL_CARD.md" in there
+
+
+def test_the_model_card_says_what_was_measured_and_on_whom(packed):
+    card = (packed.directory / "MODEL_CARD.md").read_text()
+    films = 2 * PARTS["test"]
+    assert f"{films} of {films} patients ({PARTS['test']} pneumonia)" in card
+    assert "AUC" in card
+    assert "{" not in card
+
+
+def test_the_band_withholds_the_least_that_keeps_the_promise():
+    probabilities = np.linspace(0.01, 0.99, 200)
+    labels = (probabilities >= 0.5).astype(int)
+    assert pack.choose_band(labels, probabilities, 0.5) == (0.5, 0.5)
+    labels[92:108] = 1 - labels[92:108]
+    low, high = pack.choose_band(labels, probabilities, 0.5)
+    given = (probabilities < low) | (probabilities >= high)
+    wrong = (probabilities >= 0.5) != (labels == 1)
+    assert wrong[given].mean() <= pack.ANSWERED_ERROR
+    assert 0 < low < 0.5 < high < 1
+    assert (~given).mean() <= pack.WIDEST_BAND
+
+
+def test_the_network_has_a_grid_of_a_thirty_second():
+    assert classifier(96).get_layer(FEATURES).output.shape == (None, 3, 3, 1280)
+
+
+# --- evaluation -------------------------------------------------------------------------------
+
+
+def figures_of(text: str) -> dict[str, Any]:
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    found: dict[str, Any] = json.loads(text, parse_constant=no_constant)
+    return found
+
+
+def stage(*arguments: object) -> int:
+    return command_line.main([str(argument) for argument in arguments])
+
+
+def test_any_release_is_scored_on_any_class_folders(data, tmp_path):
+    release, target = make_release(tmp_path / "release"), tmp_path / "figures.json"
+    code = stage("evaluate", "--release", release, "--data", data, "--json", target)
+    assert code == 0
+    figures = figures_of(target.read_text())
+    assert figures["release"] == "tiny@1.2.3"
+    assert figures["films"] == 2 * sum(PARTS.values())
+    assert sum(share["value"] for share in figures["answers"].values()) == pytest.approx(1)
+    assert 0 <= figures["auc"]["low"] <= figures["auc"]["value"] <= figures["auc"]["high"] <= 1
+    assert figures["positives"] + figures["negatives"] <= figures["films"]
+
+
+def test_one_class_gives_figures_without_nan(data, tmp_path):
+    rows = [
+        {"file": path.name, "patient": path.stem, "finding": "none", "age": "3"}
+        for path in sorted((data / "NORMAL").iterdir())[:4]
+    ]
+    (tmp_path / "images").mkdir()
+    for row in rows:
+        (tmp_path / "images" / row["file"]).write_bytes(
+            (data / "NORMAL" / row["file"]).read_bytes()
+        )
+    release, target = make_release(tmp_path / "release"), tmp_path / "figures.json"
+    code = stage(
+        "evaluate", "--release", release, "--data", labels_csv(tmp_path, rows), "--json", target,
+        "--label-column", "finding", "--positive", "tb", "--negative", "none",
+    )  # fmt: skip
+    assert code == 0
+    figures = figures_of(target.read_text())
+    assert figures["films"] == 4
+    assert figures["auc"]["value"] is None
+    assert figures["sensitivity"]["value"] is None
+    assert set(figures["auc_by_age_band"]) == {"under_5"}
+
+
+def test_films_that_cannot_be_read_are_counted_and_do_not_stop(tmp_path):
+    for name in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "broken.png").write_bytes(b"broken")
+    release, target = make_release(tmp_path / "release"), tmp_path / "figures.json"
+    assert (
+        stage("evaluate", "--release", release, "--data", tmp_path / "data", "--json", target) == 0
+    )
+    assert figures_of(target.read_text())["answers"]["unreadable"]["value"] == 1.0
+
+
+def test_the_held_out_patients_are_those_of_the_split(data):
+    options = evaluate.argparse.Namespace(held_out=True, data=data)
+    assert evaluate.load_films(options) == split_by_patient(load_kermany(data)).test
+
+
+@pytest.mark.parametrize("name", command_line.STAGES)
+def test_every_stage_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        stage(name, "--help")
+    assert stopped.value.code == 0
+    assert f"model_export {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["train"]])
+def test_a_wrong_call_ends_with_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        stage(*arguments)
+    assert stopped.value.code == 2
+    assert "usage" in capsys.readouterr().err
