@@ -39,7 +39,7 @@ def is_whole(file: Path) -> bool:
 
 def database_file() -> Path:
     """The file that holds the tables."""
-    return Path(settings.DATABASES["default"]["NAME"])
+    return settings.DATABASE_FILE
 
 
 def bring_up_to_date() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -102,7 +103,7 @@ def _is_healthy(address: str) -> bool:
     return isinstance(answer, dict) and answer.keys() >= HEALTH_KEYS
 
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: IO[bytes]) -> None:

@@ -100,10 +100,11 @@ class NoRoom(TooLarge):
     code, reason = 507, "Insufficient Storage"
 
 
-class PoliteParser(HTTPRequestParser):  # type: ignore[misc]
+class PoliteParser(HTTPRequestParser):
     """Refuses by the announced length, before a byte is kept, and lets the sender finish."""
 
     _to_swallow = 0
+    expect_continue = False
 
     def received(self, data: bytes) -> int:
         """Take in the next bytes; how many belonged to this request."""
@@ -141,7 +142,7 @@ class PoliteParser(HTTPRequestParser):  # type: ignore[misc]
         self.completed = not self._to_swallow
 
 
-class PoliteChannel(HTTPChannel):  # type: ignore[misc]
+class PoliteChannel(HTTPChannel):
     """A connection whose requests are read by PoliteParser."""
 
     parser_class = PoliteParser

@@ -37,10 +37,11 @@ FILE_UPLOAD_TEMP_DIR = TEMPORARY_DIR  # a patient's film has no business in the 
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
+DATABASE_FILE = DATA_DIR / "clinic.sqlite3"
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": DATA_DIR / "clinic.sqlite3",
+        "NAME": DATABASE_FILE,
         "OPTIONS": {
             # synchronous=FULL: in WAL mode NORMAL may lose the last commits in a power cut
             # (sqlite.org/pragma.html#pragma_synchronous), and what was acknowledged must be there.

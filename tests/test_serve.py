@@ -17,7 +17,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from model_export import phantom
 from tests.running import ROOT, Visitor, free_port, wait_for
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="signals and rights of POSIX")
@@ -381,6 +383,37 @@ class TestAFilmOnItsWay:
             if health(at)["model"] is None:
                 pytest.skip("no factory release in this tree")
             assert 'data-answer="unreadable"' in Visitor(at).wait_for_answer(study)
+
+    @pytest.mark.soak
+    def test_killed_again_and_again_it_answers_every_film_once(self, home, tmp_path, soak):
+        films = 6 * soak
+        for n in range(films):
+            pixels = phantom.chest_film(seed=n, size=(400, 400))
+            Image.fromarray(pixels).save(tmp_path / f"{n}.png")
+        with serving(home) as (at, process):
+            if health(at)["model"] is None:
+                pytest.skip("no factory release in this tree")
+            visitor = Visitor(at)
+            for n in range(films):
+                visitor.upload(tmp_path / f"{n}.png")
+            process.kill()
+            process.wait(60)
+        count = "SELECT count(*) FROM clinic_finding"
+        for _ in range(2 * soak):
+            before = rows(home, count)[0][0]
+            if before == films:
+                break
+            with serving(home) as (_, process):
+                wait_for(lambda seen=before: rows(home, count)[0][0] > seen, pause=0.01)
+                process.kill()
+                process.wait(60)
+        with serving(home):
+            wait_for(lambda: rows(home, count)[0][0] >= films)
+
+        assert rows(home, "SELECT count(DISTINCT instance_id) FROM clinic_finding") == [(films,)]
+        assert rows(home, count) == [(films,)]
+        assert not rows(home, "SELECT 1 FROM clinic_instance WHERE state IN ('waiting', 'failed')")
+        assert rows(home, "PRAGMA integrity_check") == [("ok",)]
 
     def test_a_worker_process_beside_the_server_answers_too(self, home, tmp_path):
         with serving(home) as (at, _):

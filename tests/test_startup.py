@@ -238,9 +238,7 @@ class TestLock:
         opened = threading.Event()
         addresses = []
         monkeypatch.setattr(startup, "address_of_running", lambda *_: "http://127.0.0.1:9/")
-        monkeypatch.setattr(
-            startup.webbrowser, "open", lambda to: (addresses.append(to), opened.set())
-        )
+        monkeypatch.setattr("webbrowser.open", lambda to: (addresses.append(to), opened.set()))
 
         startup.show_running(open_browser=True)
 
@@ -524,12 +522,12 @@ class TestTheActiveModel:
     def test_a_choice_that_is_mended_is_seen_at_once(self, data_dir, monkeypatch):
         monkeypatch.setattr("app.active_model.load_active", self.choose)
         model = ActiveModel(data_dir)
-        assert model.label is None
+        seen = [model.label]
+        for choice in ("first", "other"):
+            (data_dir / "active.json").write_text(choice)
+            seen.append(model.label)
 
-        (data_dir / "active.json").write_text("first")
-        assert model.label == "first@1"
-        (data_dir / "active.json").write_text("other")
-        assert model.label == "other@1"
+        assert seen == [None, "first@1", "other@1"]
 
     def test_the_graph_is_loaded_once_and_again_when_the_choice_changes(
         self, data_dir, monkeypatch
