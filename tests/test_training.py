@@ -363,12 +363,13 @@ def test_a_finished_run_has_what_the_next_stages_need(trained):
     assert load_trained(trained.run).input_shape == (None, SIZE, SIZE, 1)
 
 
-def test_the_gate_is_one_linear_unit_with_a_threshold(quantized):
+def test_the_gate_is_one_linear_unit_that_carries_its_threshold(quantized):
     loaded = gate.load_gate(quantized)
     assert loaded.weights.shape == (40 + 112 + 1280,)
     assert loaded.weights.dtype == np.float32
     assert math.isfinite(loaded.bias)
-    assert math.isfinite(gate.gate_threshold(quantized))
+    with np.load(quantized / gate.GATE_FILE) as file:
+        assert set(file) == {"weights", "bias"}
 
 
 def test_the_gate_tells_what_it_learnt_from():
