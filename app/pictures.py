@@ -32,8 +32,9 @@ VIRIDIS = (
     (181, 222, 43),
     (253, 231, 37),
 )
-# Below the first the film shows through untouched, from the second on the colour is full.
-TRANSPARENT_BELOW, OPAQUE_FROM = 0.08, 0.5
+# Below the first the film shows through untouched, from the second on the colour is full. The
+# network is lukewarm about most of a film: coloured from 0 on, the map would be a haze over it all.
+TRANSPARENT_BELOW, OPAQUE_FROM = 0.25, 0.7
 
 
 def film_png(film: Radiograph, longest_side: int) -> bytes:

@@ -29,7 +29,7 @@ REGULARISATION = 0.01
 
 
 def load_gate(run: Path) -> Gate:
-    """The gate of a run, 0 or more for a film; raises FileNotFoundError where the stage has not been run."""
+    """The gate of a run, 0 or more for a film; FileNotFoundError before its stage has run."""
     with np.load(run / GATE_FILE) as file:
         return Gate(file["weights"].astype(np.float32), float(file["bias"]))
 

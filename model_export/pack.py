@@ -210,12 +210,12 @@ CARD_TEXT = """# {name} {version}
 **Intended use.** A second look at a frontal chest film for signs of pneumonia, where no radiologist
 is at hand, beside the clinical examination and never instead of it.
 
-**Not for.** Lateral films, CT, other body parts; ruling out tuberculosis, heart failure or any other
-disease; sending home a patient with danger signs; adults and children over five are outside the
-films it was trained on.
+**Not for.** Lateral films, CT, other body parts; ruling out tuberculosis, heart failure or any
+other disease; sending home a patient with danger signs; adults and children over five are outside
+the films it was trained on.
 
-**Network.** EfficientNet-Lite0 (ImageNet weights, Apache-2.0), one dense unit, class activation map;
-input {size} x {size} grey; int8.
+**Network.** EfficientNet-Lite0 (ImageNet weights, Apache-2.0), one dense unit, class activation
+map; input {size} x {size} grey; int8.
 
 **Training films.** Kermany, Zhang, Goldbaum 2018 (Mendeley Data rscbjbr9sj, CC BY 4.0): children of
 1-5 years, one hospital in Guangzhou. Split by patient: 80 % trained on, 10 % to choose the epoch,

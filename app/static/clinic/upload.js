@@ -111,8 +111,8 @@
   function show(sending, outcome = {}) {
     const { item, state } = sending;
     item.className = `sent sent--${state}`;
-    const name = element("span", "sent__name", sending.file.name);
-    name.dir = "auto";
+    const name = element("span", "sent__name", "");
+    name.append(element("bdi", "", sending.file.name));
     name.title = sending.file.name;
     item.replaceChildren(name, mark(sending, outcome));
     if (outcome.error) item.append(element("span", "sent__error", outcome.error));
