@@ -15,7 +15,8 @@ from app.cxr.radiograph import Radiograph
 from app.cxr.regions import enlarge
 
 MAP_LONGEST_SIDE = 512
-# zlib's fastest: a film of 2048 px in 60 ms instead of 600, for a tenth more bytes on loopback.
+# zlib's fastest takes a seventh of the usual level's time for a sixth more bytes (a drawn film of
+# 2048 x 2048: 0.13 s instead of 0.94 s of processor time on a busy 2-core machine).
 FASTEST_PNG = 1
 
 # Viridis (van der Walt and Smith 2015) in ten steps: even to the eye, also to one blind to red and
