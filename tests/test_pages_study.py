@@ -197,7 +197,13 @@ class TestWaiting:
 
         assert "data-unfinished" in html
         assert "appears here by itself" in html
-        assert "film__picture" in html
+        assert '<image class="film__picture" data-later="/films/' in html
+
+    def test_a_page_that_waits_comes_again_by_itself_without_scripts(self, client):
+        again = '<noscript><meta http-equiv="refresh"'
+
+        assert again in html_of(client, take_in(film_bytes(2)))
+        assert again not in html_of(client, answered())
 
     def test_the_status_holds_the_page_back_until_there_is_an_answer(self, client):
         status = status_of(client, take_in())

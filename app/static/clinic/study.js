@@ -5,9 +5,11 @@
   const films = document.getElementById("films");
   const news = document.getElementById("news");
   const LABEL_PIXELS = 14;
+  const PATIENCE = 400;
 
   /** Often at first, as most answers come within a blink; rarely when the queue is long. */
   function pauseAfter(/** @type {number} */ milliseconds) {
+    if (milliseconds < 1000) return 50;
     if (milliseconds < 3000) return 100;
     if (milliseconds < 15000) return 400;
     return 2000;
@@ -15,6 +17,8 @@
 
   async function waitForAnswer() {
     const started = performance.now();
+    // Drawing the film takes the processor from its analysis: most answers are there sooner.
+    setTimeout(showPictures, PATIENCE);
     for (;;) {
       try {
         const response = await fetch(films.dataset.status);
@@ -25,6 +29,12 @@
       }
       const pause = pauseAfter(performance.now() - started);
       await new Promise((done) => setTimeout(done, pause));
+    }
+  }
+
+  function showPictures() {
+    for (const picture of films.querySelectorAll("[data-later]")) {
+      picture.setAttribute("href", picture.dataset.later);
     }
   }
 
