@@ -6,6 +6,9 @@
 In the full-size originals the films with pneumonia are wider (median 1.58) than the normal ones
 (1.23), and the published 224 px copies squash both to a square: how far ribs and heart are squashed
 tells the label at home and nothing elsewhere.
+
+Result of one run, 22 minutes: held-out patients AUC 0.993, adults (opacity against normal) 0.91,
+against all the rest 0.74; five epochs are too few for so much variety.
 """
 
 from model_export.augment import Augmentation
