@@ -12,7 +12,7 @@ from PIL import Image
 # smooth outline, coarse enough to be honest about a map that the network made on a grid of a few
 # cells.
 FINE_CELLS = 64
-REGION_SHARE_OF_PEAK = 0.6
+REGION_SHARE_OF_PEAK = 0.75
 REGION_FLOOR = 0.2
 SMALLEST_REGION_CELLS = 12
 MOST_REGIONS = 4
