@@ -509,6 +509,19 @@ def packed(quantized: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
         return pack.pack(quantized, data, target, "tiny", "0.0.1")
 
 
+@given(
+    seen=st.floats(-5, 5),
+    spread=st.floats(0.1, 3),
+    seed=st.integers(0, 2**16),
+)
+def test_the_map_range_rises_even_where_a_network_sees_less_in_sick_films(seen, spread, seed):
+    generator = np.random.default_rng(seed)
+    labels = np.array([0, 1] * 4)
+    maps = generator.normal(0, spread, (8, 3, 3, 1)) + (labels * seen)[:, None, None, None]
+    scale = pack.map_range(maps, labels)
+    assert scale["low"] < scale["high"]
+
+
 def test_a_packed_release_loads_and_passes_its_own_self_test(packed):
     release = Release.load(packed.directory)
     assert release.label == "tiny@0.0.1"
