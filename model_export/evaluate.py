@@ -3,114 +3,183 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-from dataclasses import asdict
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from app.cxr.analysis import CANNOT_SAY, LIKELY, REFUSED, UNLIKELY, UNREADABLE, Analysis, analyse
-from app.cxr.metrics import (
-    auc,
-    by_patient,
-    confusion,
-    expected_calibration_error,
-    roc_curve,
-    wilson,
-)
+from app.cxr import quality
+from app.cxr.analysis import Analysis, analyse
 from app.cxr.model import Model
-from app.cxr.release import Release, age_band
+from app.cxr.radiograph import Radiograph, to_model_input
+from app.cxr.regions import peak, regions, strength
+from app.cxr.release import Release
+from model_export.comparison import against_float
+from model_export.contact_sheet import contact_sheet, worst_errors
 from model_export.datasets import (
     LabelledFilm,
     load_class_folders,
     load_kermany,
     load_labels_csv,
+    patient_of_kermany,
     split_by_patient,
 )
+from model_export.figures import (
+    Figures,
+    Pair,
+    median,
+    patient_of,
+    report,
+    trivial_features,
+    trivial_figures,
+    without_nan,
+)
+from model_export.localisation import localisation, randomised, read_boxes
+from model_export.report_page import page
 
-ANSWERS = (LIKELY, UNLIKELY, CANNOT_SAY, REFUSED, UNREADABLE)
+
+@dataclass(frozen=True)
+class Examined:
+    """One film with its answer, and what of it the comparisons need once its pixels are gone."""
+
+    film: LabelledFilm
+    analysis: Analysis
+    features: dict[str, float] | None = None
+    milliseconds: float = math.nan
+    """From the decoded film to its regions, one thread."""
+    model_input: np.ndarray | None = None
+    """What the network saw, uint8 ``(size, size)``; None unless the film was scored."""
+
+    @property
+    def pair(self) -> Pair:
+        """The film and its analysis."""
+        return self.film, self.analysis
 
 
-def analyse_films(films: list[LabelledFilm], model: Model, age: float | None) -> list[Analysis]:
-    """One analysis a film; the film's own age goes before ``age``."""
-    return [
-        analyse(film.path, model, film.age_years if film.age_years is not None else age)
-        for film in tqdm(films, desc="evaluating", unit="film")
-    ]
+def examine(film: LabelledFilm, model: Model, age: float | None) -> Examined:
+    """Analyse one film as the clinic does; the film's own age goes before ``age``."""
+    analysis = analyse(film.path, model, film.age_years if film.age_years is not None else age)
+    radiograph = analysis.film
+    if radiograph is None:
+        return Examined(film, analysis)
+    milliseconds, model_input = _again_without_decoding(radiograph, model)
+    return Examined(
+        film=film,
+        analysis=replace(analysis, film=None),
+        features=trivial_features(radiograph, film.path),
+        milliseconds=milliseconds,
+        model_input=model_input if analysis.probability is not None else None,
+    )
 
 
-def report(films: list[LabelledFilm], analyses: list[Analysis]) -> dict[str, Any]:
-    """Figures with 95 % intervals over the films that were scored, and the share of every
-    answer.
-    """
-    scored = [pair for pair in zip(films, analyses, strict=True) if pair[1].probability is not None]
-    counts = {name: sum(a.answer == name for a in analyses) for name in ANSWERS}
-    figures: dict[str, Any] = {
-        "films": len(films),
-        "patients": len({film.patient for film in films}),
-        "answers": {name: asdict(wilson(count, len(films))) for name, count in counts.items()},
-        "milliseconds_median": float(np.median([a.milliseconds for a in analyses])),
+def _again_without_decoding(film: Radiograph, model: Model) -> tuple[float, np.ndarray]:
+    """Milliseconds from a decoded film to its regions, and the input that the network scored."""
+    release = model.release
+    started = time.perf_counter()
+    quality.refusals(film)
+    model_input = to_model_input(film, release.input_size)
+    prediction = model.predict(model_input)
+    heat = strength(prediction.activation_map, *release.map_range)
+    regions(heat, film.width, film.height)
+    peak(prediction.activation_map, film.width, film.height)
+    milliseconds = (time.perf_counter() - started) * 1000
+    if prediction.film_score < release.film_threshold:  # scored as its negative, if at all
+        model_input = 255 - model_input
+    return milliseconds, np.rint(model_input[0, :, :, 0]).astype(np.uint8)
+
+
+def evaluate(found: Sequence[Examined], release: Release, options: argparse.Namespace) -> Figures:
+    """The whole report of films already examined."""
+    pairs = [one.pair for one in found]
+    figures: Figures = {
+        "title": options.title or options.data.resolve().name,
+        "release": release.label,
+        **report(pairs, release),
     }
-    if scored:
-        figures |= scored_figures(*map(list, zip(*scored, strict=True)))
+    timed = [one for one in found if not math.isnan(one.milliseconds)]
+    patients = np.array([patient_of(one.film) for one in timed], str)
+    without_decoding = median([one.milliseconds for one in timed], patients)
+    figures["milliseconds_without_decoding_median"] = without_decoding["value"]
+    figures["intervals"]["milliseconds_without_decoding_median"] = without_decoding
+    figures["trivial_features"] = trivial_figures(
+        np.array([one.film.label for one in timed], int),
+        [one.features for one in timed if one.features is not None],
+        patients,
+    )
+    return without_nan(figures | _comparisons(found, release, options))
+
+
+def _comparisons(
+    found: Sequence[Examined], release: Release, options: argparse.Namespace
+) -> Figures:
+    """What was asked for beyond the answers: boxes, the float graph, shuffled weights."""
+    scored = [one for one in found if one.model_input is not None]
+    pairs = [one.pair for one in scored]
+    inputs = [as_input(one.model_input) for one in scored if one.model_input is not None]
+    figures: Figures = {}
+    if options.boxes:
+        boxes = read_boxes(options.boxes)
+        figures["localisation"] = localisation(pairs, boxes)
+        if options.randomise:
+            graph = options.float_graph or release.graph
+            figures["localisation"]["randomised"] = randomised(graph, inputs, pairs, boxes)
+    if options.float_graph and scored:
+        figures["int8_against_float"] = against_float(options.float_graph, release, inputs, pairs)
     return figures
 
 
-def scored_figures(films: list[LabelledFilm], analyses: list[Analysis]) -> dict[str, Any]:
-    """Ranking, forced answers, calibration, error of the given answers, and subgroups by age
-    band.
-    """
-    labels = np.array([film.label for film in films])
-    probabilities = np.array([analysis.probability for analysis in analyses], float)
-    thresholds = np.array([analysis.threshold for analysis in analyses], float)
-    patients = np.array([film.patient for film in films])
-    # thresholds differ by age band, so films are called by their distance to their own threshold
-    counts = confusion(labels, probabilities - thresholds, 0.0)
-    given = np.array([analysis.answer in (LIKELY, UNLIKELY) for analysis in analyses])
-    wrong = (
-        np.array([analysis.answer == LIKELY for analysis in analyses]) != (labels == 1)
-    ) & given
-    false_rate, true_rate, _ = roc_curve(labels, probabilities)
-    bands = np.array([age_band(analysis.age_years) for analysis in analyses])
-    return {
-        "positives": int(labels.sum()),
-        "negatives": int((1 - labels).sum()),
-        "auc": asdict(by_patient(auc, labels, probabilities, patients)),
-        "confusion": asdict(counts),
-        "sensitivity": asdict(wilson(counts.true_positive, int(labels.sum()))),
-        "specificity": asdict(wilson(counts.true_negative, int((1 - labels).sum()))),
-        "precision": counts.precision,
-        "recall": counts.sensitivity,
-        "f1": counts.f1,
-        "accuracy": counts.accuracy,
-        "expected_calibration_error": expected_calibration_error(labels, probabilities),
-        "wrong_among_answered": asdict(wilson(int(wrong.sum()), int(given.sum()))),
-        "roc": {"false_positive_rate": false_rate.tolist(), "sensitivity": true_rate.tolist()},
-        "auc_by_age_band": {
-            band: auc(labels[bands == band], probabilities[bands == band])
-            for band in sorted(set(bands.tolist()))
-        },
-    }
+def as_input(kept: np.ndarray) -> np.ndarray:
+    """A kept input as the graph wants it: float32 ``(1, size, size, 1)``."""
+    return kept[np.newaxis, :, :, np.newaxis].astype(np.float32)
+
+
+# --- which films ------------------------------------------------------------------------------
 
 
 def load_films(options: argparse.Namespace) -> list[LabelledFilm]:
     """The films that the command line names."""
     if options.held_out:
         return split_by_patient(load_kermany(options.data)).test
-    if options.label_column:
-        return load_labels_csv(
-            options.data, options.label_column, options.positive, options.negative
-        )
-    return load_class_folders(options.data)
+    if not options.label_column:
+        return [described(film, options.data) for film in load_class_folders(options.data)]
+    films = load_labels_csv(options.data, options.label_column, options.positive, options.negative)
+    for column, text in options.where:
+        names = rows_where(options.data / "labels.csv", column, text)
+        folders = (options.data / "images", options.data)
+        paths = {folder / name for name in names for folder in folders}
+        films = [film for film in films if film.path in paths]
+    if not films:
+        raise ValueError(f"no film of {options.data} has such a label")
+    return films
 
 
-def without_nan(value: Any) -> Any:
-    """The same figures with null for what cannot be computed: JSON knows no NaN."""
-    if isinstance(value, dict):
-        return {key: without_nan(entry) for key, entry in value.items()}
-    return None if isinstance(value, float) and np.isnan(value) else value
+def rows_where(table: Path, column: str, text: str) -> list[str]:
+    """File names of the rows whose ``column`` contains ``text``."""
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if rows and column not in rows[0]:
+        raise ValueError(f"{table.name} has no column {column!r}; it has {', '.join(rows[0])}")
+    return [row["file"] for row in rows if text in (row[column] or "")]
+
+
+def described(film: LabelledFilm, root: Path) -> LabelledFilm:
+    """A film of a class folder with what its name tells: patient and kind, else the folder."""
+    folder = film.path.relative_to(root).parts[0]
+    try:
+        patient, kind = patient_of_kermany(film.path.name)
+    except ValueError:
+        return replace(film, kind=folder)
+    return replace(film, patient=patient, kind=kind or folder)
+
+
+# --- the stage --------------------------------------------------------------------------------
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,27 +187,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", type=Path, required=True, help="folder of a model release")
     parser.add_argument("--data", type=Path, required=True, help="class folders, or labels.csv")
     parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--html", type=Path, help="where to write the report as one page")
+    parser.add_argument(
+        "--worst", type=Path, help="where to write the worst errors as a picture; it shows films"
+    )
+    parser.add_argument("--title", help="what the report is of; else the name of the data folder")
     parser.add_argument("--label-column", help="column of labels.csv that holds the label")
     parser.add_argument("--positive", nargs="+", default=[], help="its values that mean pneumonia")
     parser.add_argument("--negative", nargs="+", default=[], help="its values that mean none")
+    parser.add_argument(
+        "--where", nargs=2, action="append", default=[], metavar=("COLUMN", "TEXT"),
+        help="only rows of labels.csv whose COLUMN contains TEXT; may be given again",
+    )  # fmt: skip
     parser.add_argument("--age", type=float, help="age in years for films that carry none")
     parser.add_argument(
         "--held-out", action="store_true", help="only the Kermany patients kept out of training"
     )
+    parser.add_argument(
+        "--boxes", type=Path, help="table file,x,y,w,h of boxes around disease, in pixels"
+    )
+    parser.add_argument(
+        "--randomise", action="store_true",
+        help="with --boxes: also the maps of the network with its weights shuffled",
+    )  # fmt: skip
+    parser.add_argument("--float-graph", type=Path, help="float graph to hold the release against")
+
+
+def wrong_call(options: argparse.Namespace) -> str | None:
+    """What an option lacks to mean anything, as a sentence."""
+    if options.where and not options.label_column:
+        return "--where picks rows of labels.csv: it needs --label-column"
+    if options.randomise and not options.boxes:
+        return "--randomise asks where the maps point: it needs --boxes"
+    return None
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the stage; returns the exit status."""
-    films = load_films(options)
+    lacking = wrong_call(options)
+    if lacking:
+        print(lacking, file=sys.stderr)
+        return 2
     model = Model.load(Release.load(options.release))
-    figures = without_nan(
-        {"release": model.release.label, **report(films, analyse_films(films, model, options.age))}
-    )
+    films = load_films(options)
+    found = [examine(film, model, options.age) for film in tqdm(films, "evaluating", unit="film")]
+    figures = evaluate(found, model.release, options)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    if options.html:
+        options.html.write_text(page(figures), encoding="utf-8")
+    if options.worst:
+        contact_sheet(worst_errors([one.pair for one in found])).save(options.worst)
+    say(figures)
+    return 0
+
+
+def say(figures: Figures) -> None:
+    """The first figures on the terminal."""
     for name in ("auc", "sensitivity", "specificity"):
         if name in figures:
             low, high = figures[name]["low"], figures[name]["high"]
             print(f"{name} {figures[name]['value']} (95 % {low} to {high})")
     print({name: round(share["value"], 4) for name, share in figures["answers"].items()})
-    return 0
