@@ -19,6 +19,7 @@ STAGES = {
     "quantize": "turn the float graph into an int8 graph",
     "pack": "make a model release of a graph",
     "evaluate": "score a release on labelled films through the clinic's own pipeline",
+    "card": "put reports of evaluate and the model card into a release",
 }
 
 

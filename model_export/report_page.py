@@ -171,13 +171,17 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _header(report: Figures) -> str:
-    counts = f"{report['films']} films of {report['patients']} patients"
+    counts = f"{_counted(report['films'], 'film')} of {_counted(report['patients'], 'patient')}"
     if "positives" in report:
         counts += f"; {report['positives']} scored with pneumonia, {report['negatives']} without"
     return (
         f'<p class="soft">{escape(report["release"])} · {counts}. '
         "Small figures are 95 % intervals.</p>"
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _tiles(report: Figures) -> str:
