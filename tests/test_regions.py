@@ -12,8 +12,13 @@ from hypothesis.extra import numpy as hnp
 
 from app.cxr.regions import (
     FINE_CELLS,
+    LEAST_BODY,
     MOST_REGIONS,
     REGION_FLOOR,
+    RIM_CELLS,
+    WHOLE_FILM,
+    Region,
+    body_mask,
     connected,
     enlarge,
     peak,
@@ -21,13 +26,15 @@ from app.cxr.regions import (
     strength,
     zone,
 )
-from model_export.phantom import ZONES
+from model_export.phantom import ZONES, chest_film
 
 ndimage = pytest.importorskip("scipy.ndimage")
 
 coarse = st.tuples(st.integers(1, 10), st.integers(1, 10))
 heats = hnp.arrays(np.float32, coarse, elements=st.floats(0, 1, width=32))
 maps = hnp.arrays(np.float32, coarse, elements=st.floats(-50, 50, width=32))
+bodies = hnp.arrays(np.bool_, (FINE_CELLS, FINE_CELLS)).filter(np.any)
+pictures = hnp.arrays(np.uint8, st.tuples(st.integers(1, 200), st.integers(1, 200)))
 sides = st.one_of(st.integers(1, 70), st.integers(71, 6000))
 
 
@@ -203,3 +210,188 @@ def test_an_enlarged_map_has_the_size_of_the_film_and_stays_a_share(heat, width,
 
 def test_the_fine_grid_holds_whole_cells_of_common_maps():
     assert FINE_CELLS >= 4 * 10
+
+
+# --- the body on the film -----------------------------------------------------------------------
+
+
+def cells_of(region: Region, width: int, height: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a region in cells of the body's grid."""
+    return (
+        region.x / width * FINE_CELLS,
+        region.y / height * FINE_CELLS,
+        (region.x + region.width) / width * FINE_CELLS,
+        (region.y + region.height) / height * FINE_CELLS,
+    )
+
+
+def bounding_box(body: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(body)
+    left, top = int(columns.min()), int(rows.min())
+    return left, top, int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def padded(film: np.ndarray, left: int = 0, top: int = 0, right: int = 0, grey: int = 0):
+    """The film with borders of so many percent of its side added, of one grey."""
+    height, width = (side / 100 for side in film.shape)
+    size = (round(top * height), 0), (round(left * width), round(right * width))
+    return np.pad(film, size, constant_values=grey)
+
+
+@pytest.fixture(scope="module")
+def chest() -> np.ndarray:
+    return chest_film(3, (400, 360))
+
+
+@given(maps, sides, sides, bodies)
+def test_the_peak_lies_in_the_film_and_in_the_body(activation_map, width, height, body):
+    x, y = peak(activation_map, width, height, body)
+    assert 0 <= x < width
+    assert 0 <= y < height
+    # a pixel of a small film covers several cells
+    rows = slice(int(y / height * FINE_CELLS), int(np.ceil((y + 1) / height * FINE_CELLS)))
+    columns = slice(int(x / width * FINE_CELLS), int(np.ceil((x + 1) / width * FINE_CELLS)))
+    assert body[rows, columns].any()
+
+
+@given(heats, sides, sides, bodies)
+def test_no_region_reaches_out_of_the_bodys_box(heat, width, height, body):
+    left, top, right, bottom = bounding_box(body)
+    wide, high = FINE_CELLS / width, FINE_CELLS / height  # a region ends at a whole pixel
+    for region in regions(heat, width, height, body):
+        box = cells_of(region, width, height)
+        assert box[0] > left - wide - 1e-6
+        assert box[1] > top - high - 1e-6
+        assert box[2] < right + wide + 1e-6
+        assert box[3] < bottom + high + 1e-6
+        assert region.x + region.width <= width
+        assert region.y + region.height <= height
+
+
+@given(heats)
+def test_a_body_that_is_the_whole_film_changes_nothing(heat):
+    everywhere = np.ones((FINE_CELLS, FINE_CELLS), bool)
+    assert regions(heat, 500, 400, everywhere) == regions(heat, 500, 400)
+    assert peak(heat, 500, 400, everywhere) == peak(heat, 500, 400)
+
+
+def test_heat_in_the_border_alone_gives_no_region():
+    body = np.zeros((FINE_CELLS, FINE_CELLS), bool)
+    body[:, 32:] = True
+    assert regions(spot(2, 0), 500, 500) != ()
+    assert regions(spot(2, 0), 500, 500, body) == ()
+
+
+def test_a_peak_in_the_border_moves_to_the_hottest_place_of_the_body():
+    body = np.zeros((FINE_CELLS, FINE_CELLS), bool)
+    body[:, 32:] = True
+    x, y = peak(spot(2, 0, 9.0) + spot(3, 4, 5.0), 500, 500, body)
+    assert (x // 100, y // 100) == (4, 3)
+
+
+@given(pictures)
+def test_any_picture_has_a_body_of_some_size(pixels):
+    body = body_mask(pixels)
+    assert body.shape == (FINE_CELLS, FINE_CELLS)
+    assert body.dtype == np.bool_
+    assert body.mean() >= LEAST_BODY
+
+
+@given(pictures, maps)
+def test_the_peak_of_any_picture_is_in_its_body(pixels, activation_map):
+    height, width = pixels.shape
+    x, y = peak(activation_map, width, height, body_mask(pixels))
+    assert 0 <= x < width
+    assert 0 <= y < height
+
+
+def test_the_outer_rim_is_no_body(chest):
+    body = body_mask(chest)
+    assert RIM_CELLS == 3
+    assert not body[:3].any()
+    assert not body[-3:].any()
+    assert not body[:, :3].any()
+    assert not body[:, -3:].any()
+
+
+@pytest.mark.parametrize("name", ZONES)
+@pytest.mark.parametrize("seed", range(4))
+def test_no_zone_of_the_lungs_is_lost(seed, name):
+    x, y = ZONES[name]
+    body = body_mask(chest_film(seed, (400, 360), name, strength=1.0))
+    row, column = int(y * FINE_CELLS), int(x * FINE_CELLS)
+    assert body[row - 4 : row + 4, column - 4 : column + 4].all()
+
+
+@pytest.mark.parametrize("grey", [0, 17, 128, 255])
+@pytest.mark.parametrize("side", ["left", "right", "top"])
+def test_an_even_border_of_any_grey_is_no_body(chest, side, grey):
+    film = padded(chest, **{side: 25}, grey=grey)  # a fifth of the film's new side
+    body = body_mask(film)
+    lost = {"left": body[:, :12], "right": body[:, -12:], "top": body[:12]}
+    assert not lost[side].any()
+    assert body[20:44, 20:44].all()
+
+
+def test_a_border_around_a_border_is_no_body(chest):
+    film = padded(padded(chest, left=20, right=20, grey=255), top=25, grey=0)
+    body = body_mask(film)
+    assert not body[:12].any()
+    assert not body[:, :8].any()
+    assert not body[:, -8:].any()
+
+
+def test_a_marker_on_a_border_does_not_make_it_body(chest):
+    film = padded(chest, left=25)
+    film[40:60, 20:50] = 255
+    assert not body_mask(film)[:, :12].any()
+
+
+def test_a_grainy_border_is_still_a_border(chest):
+    film = padded(chest, left=25, grey=20).astype(int)
+    grain = np.random.default_rng(1).integers(-4, 5, film.shape)
+    assert not body_mask((film + grain).clip(0, 255).astype(np.uint8))[:, :12].any()
+
+
+def test_a_border_that_is_not_even_may_be_body(chest):
+    film = padded(chest, left=25)
+    film[:, :90] = np.linspace(20, 200, film.shape[0], dtype=np.uint8)[:, np.newaxis]
+    assert body_mask(film)[20:44, 4:12].all()
+
+
+def test_black_air_in_a_corner_is_no_body(chest):
+    film = np.maximum(chest, 40)
+    corner = np.add.outer(np.arange(400), np.arange(360)) < 200
+    film[corner] = 0
+    body = body_mask(film)
+    assert not body[:12, :12].any()
+    assert body[20:44, 20:44].all()
+
+
+def test_a_black_place_inside_the_body_is_body(chest):
+    film = np.maximum(chest, 40)
+    film[150:220, 80:140] = 0
+    assert body_mask(film)[24:35, 14:24].all()
+
+
+@pytest.mark.parametrize("film", [np.zeros((200, 200)), np.full((200, 200), 255)])
+def test_where_no_body_can_be_told_the_whole_film_counts(film):
+    assert body_mask(film.astype(np.uint8)).mean() > 0.8
+
+
+def test_where_too_little_would_be_left_the_whole_film_counts(chest):
+    film = np.zeros((1000, 1000), np.uint8)
+    film[300:700, 320:680] = chest  # 0.14 of the film
+    assert body_mask(film).all()
+    assert body_mask(film) is WHOLE_FILM
+
+
+def test_a_large_film_and_its_small_copy_have_the_same_body(chest):
+    film = padded(chest, left=25)
+    large = np.repeat(np.repeat(film, 5, axis=0), 5, axis=1)
+    assert (body_mask(film) == body_mask(large)).mean() > 0.98
+
+
+def test_nobody_can_change_the_whole_film_for_all():
+    with pytest.raises(ValueError):
+        WHOLE_FILM[0, 0] = False

@@ -16,6 +16,14 @@ REGION_SHARE_OF_PEAK = 0.75
 REGION_FLOOR = 0.2
 SMALLEST_REGION_CELLS = 12
 MOST_REGIONS = 4
+# A border line is no body where all of it but a tenth (a marker, a label) is one grey, within 3
+# levels. Air is blacker than any lung that still shows a vessel.
+EVEN_LEVELS, EVEN_SHARE = 3.0, 0.9
+AIR_LEVEL = 6.0
+RIM_CELLS = math.ceil(0.04 * FINE_CELLS)
+LEAST_BODY = 0.3
+WHOLE_FILM = np.ones((FINE_CELLS, FINE_CELLS), np.bool_)
+WHOLE_FILM.flags.writeable = False
 # The lungs of a frontal film lie between these shares of its height.
 LUNG_TOP, LUNG_BOTTOM = 0.10, 0.85
 
@@ -48,21 +56,80 @@ def enlarge(heat: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.clip(fine, 0.0, 1.0)
 
 
-def peak(activation_map: np.ndarray, width: int, height: int) -> tuple[int, int]:
-    """The hottest point of the map, x and y in pixels of a ``width`` x ``height`` film.
+def body_mask(pixels: np.ndarray) -> np.ndarray:
+    """Where a body can be on a film: uint8 ``(height, width)`` to bool ``(64, 64)`` over all of it.
+
+    Outside are borders of one even grey (padding, the collimator's shadow), air that is black all
+    the way to such a border or an edge, and the outer 4 %. Where that would leave less than 30 %,
+    something else was met than it looks for, and the whole film counts as body.
+    """
+    cells = _cells(pixels)
+    inner = _without_even_borders(cells)
+    body = np.zeros(cells.shape, np.bool_)
+    body[inner] = ~_air(cells[inner])
+    body[:RIM_CELLS] = body[-RIM_CELLS:] = body[:, :RIM_CELLS] = body[:, -RIM_CELLS:] = False
+    return body if body.mean() >= LEAST_BODY else WHOLE_FILM
+
+
+def _cells(pixels: np.ndarray) -> np.ndarray:
+    """Mean greys on the fine grid, float32 ``(64, 64)``, of a few pixels a cell: all take long."""
+    step_y, step_x = (max(1, side // (4 * FINE_CELLS)) for side in pixels.shape)
+    image = Image.fromarray(np.ascontiguousarray(pixels[::step_y, ::step_x]))
+    small = image.resize((FINE_CELLS, FINE_CELLS), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32)
+
+
+def _without_even_borders(cells: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that are left once even lines are taken off from all four sides."""
+    top, left = 0, 0
+    bottom, right = cells.shape
+    for _ in range(3):  # a border within a border shows once the outer one is gone
+        above, below = _even_ends(cells[top:bottom, left:right])
+        top, bottom = top + above, bottom - below
+        before, behind = _even_ends(cells[top:bottom, left:right].T)
+        left, right = left + before, right - behind
+    return slice(top, bottom), slice(left, right)
+
+
+def _even_ends(lines: np.ndarray) -> tuple[int, int]:
+    """How many of the first and of the last rows are even; none where all are."""
+    far = np.abs(lines - np.median(lines, axis=1, keepdims=True)) > EVEN_LEVELS
+    uneven = far.mean(axis=1) > 1 - EVEN_SHARE
+    return (int(uneven.argmax()), int(uneven[::-1].argmax())) if uneven.any() else (0, 0)
+
+
+def _air(cells: np.ndarray) -> np.ndarray:
+    """Cells from which a straight line to an edge meets nothing but black, bool."""
+    black = cells <= AIR_LEVEL
+    reached = np.zeros_like(black)
+    for axis in (0, 1):
+        reached |= np.logical_and.accumulate(black, axis=axis)
+        reached |= np.flip(np.logical_and.accumulate(np.flip(black, axis), axis=axis), axis)
+    return reached
+
+
+def peak(
+    activation_map: np.ndarray, width: int, height: int, body: np.ndarray = WHOLE_FILM
+) -> tuple[int, int]:
+    """The hottest point of the map in the ``body`` (of ``body_mask``), x and y in pixels of a
+    ``width`` x ``height`` film.
 
     Found on the raw map, not on ``strength``, which is flat where it saturates.
     """
     image = Image.fromarray(np.ascontiguousarray(activation_map, dtype=np.float32))
     fine = np.asarray(image.resize((FINE_CELLS, FINE_CELLS), Image.Resampling.BICUBIC))
-    row, column = np.unravel_index(int(np.argmax(fine)), fine.shape)
+    row, column = np.unravel_index(int(np.argmax(np.where(body, fine, -np.inf))), fine.shape)
     x, y = (column + 0.5) / FINE_CELLS * width, (row + 0.5) / FINE_CELLS * height
     return min(int(x), width - 1), min(int(y), height - 1)
 
 
-def regions(heat: np.ndarray, width: int, height: int) -> tuple[Region, ...]:
-    """Boxes around the warm parts of a map of ``strength``, hottest first, in film pixels."""
-    fine = enlarge(heat, FINE_CELLS, FINE_CELLS)
+def regions(
+    heat: np.ndarray, width: int, height: int, body: np.ndarray = WHOLE_FILM
+) -> tuple[Region, ...]:
+    """Boxes around the warm parts of a map of ``strength`` in the ``body`` (of ``body_mask``),
+    hottest first, in film pixels.
+    """
+    fine = np.where(body, enlarge(heat, FINE_CELLS, FINE_CELLS), 0.0)
     level = max(REGION_FLOOR, REGION_SHARE_OF_PEAK * float(fine.max()))
     found = [
         _region(fine, cells, width, height)
