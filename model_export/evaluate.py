@@ -73,7 +73,7 @@ def examine(film: LabelledFilm, model: Model, age: float | None) -> Examined:
     return Examined(
         film=film,
         analysis=replace(analysis, film=None),
-        features=trivial_features(radiograph, film.path),
+        features=trivial_features(radiograph, film.path, film.view),
         milliseconds=milliseconds,
         model_input=model_input if analysis.probability is not None else None,
     )

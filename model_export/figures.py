@@ -313,8 +313,11 @@ def subgroup(inside: Sequence[Pair], everyone: Sequence[Pair]) -> Figures:
 # --- what needs no network --------------------------------------------------------------------
 
 
-def trivial_features(film: Radiograph, path: Path) -> dict[str, float]:
-    """What anybody could measure without looking at a lung."""
+def trivial_features(film: Radiograph, path: Path, view: str | None = None) -> dict[str, float]:
+    """What anybody could know without looking at a lung.
+
+    The view is among them: the sick lie down and are taken AP, and a network may learn just that.
+    """
     pixels = film.pixels.astype(np.float32)
     return {
         "file_size": float(path.stat().st_size),
@@ -322,6 +325,7 @@ def trivial_features(film: Radiograph, path: Path) -> dict[str, float]:
         "brightness": float(pixels.mean()),
         "contrast": float(pixels.std()),
         "shape": film.width / film.height,
+        "view": float((view or film.view_position) == "AP"),
     }
 
 

@@ -41,6 +41,7 @@ FEATURE_WORDS = {
     "brightness": "mean brightness",
     "contrast": "contrast",
     "shape": "shape (width to height)",
+    "view": "the view that the label names (AP or not)",
 }
 
 CSS = """
@@ -77,7 +78,8 @@ th, td { padding: .4rem .7rem .4rem 0; text-align: right; border-bottom: 1px sol
   white-space: nowrap; vertical-align: top; }
 th { font-weight: 600; color: var(--soft); white-space: normal; vertical-align: bottom; }
 td small { display: block; line-height: 1.2; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 6rem;
+  overflow-wrap: anywhere; }
 tr.head td { font-weight: 600; padding-top: .9rem; } tr.none td { color: var(--soft); }
 .bar { display: flex; height: 1.5rem; border-radius: 5px; overflow: hidden; margin-bottom: .75rem; }
 .unreadable { background: var(--unreadable); } .key { display: inline-block; width: .7rem;

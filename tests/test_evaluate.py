@@ -200,7 +200,7 @@ def test_confusions_of_the_operating_points_add_up_to_the_whole(figures):
 def test_a_film_brighter_than_the_others_is_known_by_its_brightness_alone(figures):
     assert figures["trivial_features"]["brightness"]["value"] == 1.0
     assert set(figures["trivial_features"]) == {
-        "file_size", "sharpness", "brightness", "contrast", "shape",
+        "file_size", "sharpness", "brightness", "contrast", "shape", "view",
     }  # fmt: skip
 
 
@@ -428,8 +428,18 @@ def test_the_features_are_those_of_the_film(tmp_path):
     (tmp_path / "film").write_bytes(bytes(123))
     found = trivial_features(Radiograph(np.full((10, 20), 7, np.uint8)), tmp_path / "film")
     assert found == {
-        "file_size": 123, "sharpness": 0, "brightness": 7, "contrast": 0, "shape": 2,
+        "file_size": 123, "sharpness": 0, "brightness": 7, "contrast": 0, "shape": 2, "view": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("labelled", "tagged", "ap"),
+    [("AP", None, 1), (None, "AP", 1), ("PA", "AP", 0), (None, None, 0)],
+)
+def test_the_label_tells_the_view_and_else_the_file(tmp_path, labelled, tagged, ap):
+    (tmp_path / "film").touch()
+    radiograph = Radiograph(np.zeros((9, 9), np.uint8), view_position=tagged)
+    assert trivial_features(radiograph, tmp_path / "film", labelled)["view"] == ap
 
 
 def test_what_cannot_be_computed_is_null_at_any_depth():
@@ -591,6 +601,52 @@ def test_a_graph_that_answers_the_other_way_round_is_seen_to(release, tmp_path):
     assert found["auc_loss"]["value"] == -1
     assert found["same_answer"]["value"] == 0
     assert found["map_correlation"]["value"] == pytest.approx(-1)
+
+
+# --- answers right and wrong ------------------------------------------------------------------
+
+MIXED = [
+    *[pair(1, 0.9, name=f"found{n}") for n in range(3)],
+    pair(0, 0.9, name="alarm"),
+    *[pair(0, 0.1, "unlikely", name=f"clear{n}") for n in range(4)],
+    pair(1, 0.1, "unlikely", name="missed"),
+    pair(1, 0.5, "cannot_say", name="withheld", reason="near_the_threshold"),
+    pair(0, None, "refused", name="refused", reason="too_small", threshold=None, peak=None),
+]
+
+
+@pytest.fixture(scope="module")
+def mixed(release: Path) -> dict[str, Any]:
+    return report(MIXED, Release.load(release))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("answers.likely", 4 / 11),
+        ("answers.refused", 1 / 11),
+        ("reasons.refused.too_small", 1 / 11),
+        ("reasons.cannot_say.near_the_threshold", 1 / 11),
+        ("wrong_by_answer.likely", 1 / 4),
+        ("wrong_by_answer.unlikely", 1 / 5),
+        ("wrong_if_forced.cannot_say", 0),
+        ("wrong_among_answered", 2 / 9),
+        ("sensitivity", 4 / 5),
+        ("specificity", 4 / 5),
+        ("intervals.precision", 4 / 5),
+        ("intervals.accuracy", 8 / 10),
+        ("operating_points.unknown.withheld", 1 / 10),
+        ("subgroups.age_band.unknown.wrong_among_answered", 2 / 9),
+        ("subgroups.age_band.unknown.refused", 1 / 11),
+        ("subgroups.source.drawn.cannot_say", 1 / 11),
+    ],
+)
+def test_a_share_is_of_the_films_it_names(mixed, path, value):
+    found: Any = mixed
+    for name in path.split("."):
+        found = found[name]
+    assert found["value"] == pytest.approx(value)
+    assert found["low"] <= value <= found["high"]
 
 
 # --- the worst errors -------------------------------------------------------------------------
