@@ -53,7 +53,7 @@ class Examined:
     analysis: Analysis
     features: dict[str, float] | None = None
     milliseconds: float = math.nan
-    """From the decoded film to its regions, one thread."""
+    """From the decoded film to its regions, one thread; NaN unless the film was scored."""
     model_input: np.ndarray | None = None
     """What the network saw, uint8 ``(size, size)``; None unless the film was scored."""
 
@@ -69,14 +69,15 @@ def examine(film: LabelledFilm, model: Model, age: float | None) -> Examined:
     radiograph = analysis.film
     if radiograph is None:
         return Examined(film, analysis)
-    milliseconds, model_input = _again_without_decoding(radiograph, model)
-    return Examined(
+    read = Examined(
         film=film,
         analysis=replace(analysis, film=None),
         features=trivial_features(radiograph, film.path, film.view),
-        milliseconds=milliseconds,
-        model_input=model_input if analysis.probability is not None else None,
     )
+    if analysis.probability is None:
+        return read
+    milliseconds, model_input = _again_without_decoding(radiograph, model)
+    return replace(read, milliseconds=milliseconds, model_input=model_input)
 
 
 def _again_without_decoding(film: Radiograph, model: Model) -> tuple[float, np.ndarray]:
@@ -104,16 +105,20 @@ def evaluate(found: Sequence[Examined], release: Release, options: argparse.Name
         **report(pairs, release),
     }
     timed = [one for one in found if not math.isnan(one.milliseconds)]
-    patients = np.array([patient_of(one.film) for one in timed], str)
-    without_decoding = median([one.milliseconds for one in timed], patients)
+    without_decoding = median([one.milliseconds for one in timed], _patients(timed))
     figures["milliseconds_without_decoding_median"] = without_decoding["value"]
     figures["intervals"]["milliseconds_without_decoding_median"] = without_decoding
+    read = [one for one in found if one.features is not None]
     figures["trivial_features"] = trivial_figures(
-        np.array([one.film.label for one in timed], int),
-        [one.features for one in timed if one.features is not None],
-        patients,
+        np.array([one.film.label for one in read], int),
+        [one.features for one in read if one.features is not None],
+        _patients(read),
     )
     return without_nan(figures | _comparisons(found, release, options))
+
+
+def _patients(found: Sequence[Examined]) -> np.ndarray:
+    return np.array([patient_of(one.film) for one in found], str)
 
 
 def _comparisons(
@@ -170,12 +175,17 @@ def rows_where(table: Path, column: str, text: str) -> list[str]:
 
 
 def described(film: LabelledFilm, root: Path) -> LabelledFilm:
-    """A film of a class folder with what its name tells: patient and kind, else the folder."""
-    folder = film.path.relative_to(root).parts[0]
+    """A film of a class folder with what its name tells: patient and kind.
+
+    Where the name tells nothing, each film is a patient of its own (many collections number their
+    classes alike), and the kind is the folder.
+    """
+    inside = film.path.relative_to(root)
+    folder = inside.parts[0]
     try:
         patient, kind = patient_of_kermany(film.path.name)
     except ValueError:
-        return replace(film, kind=folder)
+        return replace(film, patient=inside.with_suffix("").as_posix(), kind=folder)
     return replace(film, patient=patient, kind=kind or folder)
 
 

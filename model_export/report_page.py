@@ -426,10 +426,15 @@ def _method(report: Figures) -> str:
     whole = report["intervals"]["milliseconds_median"]
     bare = report["intervals"]["milliseconds_without_decoding_median"]
     words = (
-        f"<p>Median time for a film on the machine of this run, one thread: "
-        f"{number(whole['value'], 0)} ms from its bytes ({bounds(whole, digits=0)}), "
-        f"{number(bare['value'], 0)} ms once decoded ({bounds(bare, digits=0)}).</p>"
+        "<p>Median time for a film on the machine of this run, one thread: "
+        f"{number(whole['value'], 1)} ms from its bytes ({bounds(whole, digits=1)})"
     )
+    if bare["value"] is not None:
+        words += (
+            f"; of films that were scored, {number(bare['value'], 1)} ms from the decoded film to "
+            f"its regions ({bounds(bare, digits=1)})"
+        )
+    words += ".</p>"
     note = (
         '<p class="note soft">Shares: Wilson’s 95 % interval over films. AUC, average precision, '
         "F1, calibration error, correlations and times: percentile bootstrap of 1000 draws that "

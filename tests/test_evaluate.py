@@ -297,6 +297,9 @@ def test_a_folder_that_cannot_be_ranked_still_gives_the_share_of_answers(
     found = figures_of(target)
     assert found["answers"][answer]["value"] == 1.0
     assert found.get("auc", {"value": None})["value"] is None
+    assert found["patients"] == found["films"] == len(names)
+    is_timed = found["milliseconds_without_decoding_median"] is not None
+    assert is_timed == (answer in ("likely", "unlikely"))
     assert "ROC curve" not in html.read_text()
 
 
@@ -348,7 +351,7 @@ def test_an_option_that_means_nothing_alone_is_a_wrong_call(folder, release, opt
     [
         ("PNEUMONIA/person7_virus_1.jpeg", "person7", "virus"),
         ("NORMAL/NORMAL2-IM-0115-0001.jpeg", "NORMAL2-IM-0115", "NORMAL"),
-        ("tb/deep/one.png", "one", "tb"),
+        ("tb/deep/one.png", "tb/deep/one", "tb"),
     ],
 )
 def test_a_film_of_a_class_folder_tells_patient_and_kind_by_its_name(name, patient, kind):
