@@ -37,11 +37,17 @@ class ActiveModel:
         self._tried_at = 0.0
 
     @property
-    def label(self) -> str | None:
-        """``name@version`` of the model that answers, None when none is usable. Loads no graph."""
+    def release(self) -> Release | None:
+        """The release that answers, None when none is usable. Loads no graph."""
         with self._lock:
             self._look_again()
-            return self._release.label if self._release and not self._problem else None
+            return None if self._problem else self._release
+
+    @property
+    def label(self) -> str | None:
+        """``name@version`` of the model that answers, None when none is usable."""
+        release = self.release
+        return release.label if release else None
 
     @property
     def problem(self) -> UnusableRelease | None:

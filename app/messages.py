@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+
+from app.cxr.release import Release
 
 Sentences = dict[str, Promise]
 
@@ -230,6 +233,20 @@ LIMITS: tuple[Promise, ...] = (
     ),
 )
 
+HIT_RATE = _(
+    "On %(films)s films on which radiologists had marked an opacity, the strongest point lay in it "
+    "in %(share)s. Allowing for chance, that is %(low)s to %(high)s %%."
+)
+ABOUT = _("about %(part)s of %(whole)s (%(hits)s of %(films)s)")
+COUNTED = _("%(hits)s of %(films)s")
+HIT_RATE_NOT_MEASURED = _(
+    "How often the strongest point lies in an opacity was not measured for this model."
+)
+HIT_RATE_OF_ANOTHER_MODEL = _(
+    "Another model than today's gave this answer: how often its strongest point lies in an opacity "
+    "is not known here."
+)
+
 DANGER_SIGNS = _("Treat danger signs first, whatever the film says.")
 
 
@@ -244,6 +261,31 @@ def sentence(code: str, details: Mapping[str, str] | None = None) -> str:
     """What a code means and what to do next; an unknown code is owned up to, never hidden."""
     known = SENTENCES.get(code, UNKNOWN_CODE)
     return str(known) % _Details({"code": code, **(details or {})})
+
+
+def hit_rate(model: str, release: Release | None) -> str:
+    """How far the ring on a film that ``model`` read can be trusted; ``release`` is in use now."""
+    if release is None or release.label != model:
+        return str(HIT_RATE_OF_ANOTHER_MODEL)
+    found = release.localisation
+    if found is None:
+        return str(HIT_RATE_NOT_MEASURED)
+    return str(HIT_RATE) % {
+        "films": number_format(found.films),
+        "share": _plain_share(found.hits, found.films),
+        "low": number_format(round(100 * found.low)),
+        "high": number_format(round(100 * found.high)),
+    }
+
+
+def _plain_share(hits: int, films: int) -> str:
+    """27 of 40 as “about 2 of 3 (27 of 40)”, if a share as simple comes within 3 of 100."""
+    words = {"hits": number_format(hits), "films": number_format(films)}
+    for whole in range(2, min(films, 11)):
+        part = round(whole * hits / films)
+        if 0 < part < whole and abs(part / whole - hits / films) <= 0.03:
+            return str(ABOUT) % (words | {"part": str(part), "whole": str(whole)})
+    return str(COUNTED) % words
 
 
 def answer_words(answer: str) -> str:

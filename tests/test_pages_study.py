@@ -7,10 +7,12 @@ import re
 import pytest
 from django.urls import reverse
 
-from app import messages
+from app import checks, messages
+from app.active_model import ActiveModel
 from app.cxr.regions import Region
 from app.models import Instance, State, Study
 from tests.studies import MODEL, answer, answered, film_bytes, take_in, turned_down
+from tests.tiny_release import make_release
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 
@@ -145,6 +147,103 @@ class TestFilmAndMap:
         html = html_of(client, study)
         assert f"/films/{instance.pk}.png?v={instance.sha256[:16]}" in html
         assert f"/films/{instance.pk}/map.png?v={instance.sha256[:16]}-" in html
+
+
+MEASURED = {
+    "hits": 27, "films": 40, "value": 0.675, "low": 0.52, "high": 0.8, "source": "adults"
+}  # fmt: skip
+NOT_MEASURED = str(messages.HIT_RATE_NOT_MEASURED)
+
+
+class TestHitRate:
+    """How far the ring can be trusted stands beside it."""
+
+    @pytest.fixture
+    def switch_on(self, data_dir, monkeypatch):
+        """Switch a model on that was measured so; its name."""
+
+        def on(localisation: object) -> str:
+            make_release(data_dir / "model", lambda m: m.update(localisation=localisation))
+            (data_dir / "active.json").write_text('{"release": "model"}')
+            monkeypatch.setattr(checks, "model", ActiveModel(data_dir))
+            assert checks.model.label is not None
+            return checks.model.label
+
+        return on
+
+    @pytest.mark.parametrize("verdict", ["likely", "cannot_say"])
+    def test_it_says_how_often_the_strongest_point_is_right(self, client, switch_on, verdict):
+        model = switch_on(MEASURED)
+
+        text = text_of(html_of(client, answered(model=model, answer=verdict)))
+        assert (
+            "On 40 films on which radiologists had marked an opacity, the strongest point lay in "
+            "it in about 2 of 3 (27 of 40). Allowing for chance, that is 52 to 80 %." in text
+        )
+
+    def test_it_stands_in_the_card_of_the_regions(self, client, switch_on):
+        html = html_of(client, answered(model=switch_on(MEASURED)))
+
+        card = html[html.index("Where the computer looked") :]
+        assert "27 of 40" in card[: card.index("</section>")]
+
+    def test_it_stands_by_a_ring_without_regions_too(self, client, switch_on):
+        html = html_of(client, answered(model=switch_on(MEASURED), regions=()))
+
+        assert "27 of 40" in html
+        assert 'class="zones"' not in html
+
+    def test_a_model_that_was_not_measured_says_so(self, client, switch_on):
+        html = html_of(client, answered(model=switch_on(None)))
+
+        assert NOT_MEASURED in html
+        assert "radiologists" not in html
+
+    def test_one_models_rate_is_never_shown_for_anothers_answer(self, client, switch_on):
+        switch_on(MEASURED)
+
+        html = text_of(html_of(client, answered(model="older@0.9")))
+        assert "27 of 40" not in html
+        assert "Another model than today" in html
+
+    def test_without_a_usable_model_the_page_still_comes(self, client, data_dir, monkeypatch):
+        (data_dir / "active.json").write_text("{")
+        monkeypatch.setattr(checks, "model", ActiveModel(data_dir))
+
+        assert "Another model than today" in text_of(html_of(client, answered()))
+
+    def test_where_no_ring_is_shown_nothing_is_said_of_it(self, client, switch_on):
+        model = switch_on(MEASURED)
+
+        for study in (
+            answered(model=model, answer="unlikely", regions=()),
+            take_in(film_bytes(7)),
+            turned_down("page_of_text", seed=8),
+        ):
+            html = html_of(client, study)
+            assert "hit-rate" not in html
+            assert "Where the computer looked" not in html
+
+    @pytest.mark.parametrize(
+        ("hits", "films", "words"),
+        [
+            (27, 40, "about 2 of 3 (27 of 40)"),
+            (20, 41, "about 1 of 2 (20 of 41)"),
+            (32, 40, "about 4 of 5 (32 of 40)"),
+            (3, 40, "about 1 of 10 (3 of 40)"),
+            (0, 40, "0 of 40"),
+            (39, 40, "39 of 40"),
+            (40, 40, "40 of 40"),
+            (1, 2, "1 of 2"),
+            (1, 1, "1 of 1"),
+        ],
+    )
+    def test_a_share_is_said_as_simply_as_is_true(self, client, switch_on, hits, films, words):
+        measured = MEASURED | {"hits": hits, "films": films, "value": hits / films}
+        model = switch_on(measured | {"low": 0.0, "high": 1.0})
+
+        text = text_of(html_of(client, answered(model=model)))
+        assert f" lay in it in {words}. Allowing" in text
 
 
 class TestNoAnswer:

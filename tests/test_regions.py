@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from app.cxr.analysis import analyse
+from app.cxr.model import Model
 from app.cxr.regions import (
     FINE_CELLS,
     LEAST_BODY,
@@ -26,7 +28,10 @@ from app.cxr.regions import (
     strength,
     zone,
 )
+from app.cxr.release import Release
 from model_export.phantom import ZONES, chest_film
+from tests.films import encode
+from tests.tiny_release import make_release
 
 ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -395,3 +400,16 @@ def test_a_large_film_and_its_small_copy_have_the_same_body(chest):
 def test_nobody_can_change_the_whole_film_for_all():
     with pytest.raises(ValueError):
         WHOLE_FILM[0, 0] = False
+
+
+def test_an_answer_points_at_the_body_and_not_at_the_bright_border(chest, tmp_path):
+    model = Model.load(Release.load(make_release(tmp_path / "release")))
+    film = padded(chest, left=25, right=25, grey=255)  # this model's map is the film's brightness
+    analysis = analyse(encode(film, "PNG"), model)
+    assert analysis.peak is not None
+    assert analysis.regions
+    border = 90 - 540 / FINE_CELLS
+    assert border < analysis.peak[0] < 540 - border
+    for region in analysis.regions:
+        assert region.x > border
+        assert region.x + region.width < 540 - border

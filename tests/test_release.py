@@ -20,6 +20,7 @@ from app.cxr.release import (
     FACTORY_DIRECTORY,
     UNKNOWN_AGE,
     Calibration,
+    Localisation,
     OperatingPoint,
     Release,
     UnusableRelease,
@@ -69,6 +70,73 @@ def test_a_whole_release_loads_and_says_its_name(tmp_path):
     assert release.film_threshold == 0.0
     assert release.map_range == (0.0, 5.0)
     assert [case.file for case in release.self_test_cases] == ["self_test/film.png"]
+
+
+LOCATED: dict[str, Any] = {
+    "hits": 27, "films": 40, "value": 0.675, "low": 0.52, "high": 0.8, "source": "adults"
+}  # fmt: skip
+
+
+def located(**change: Any) -> Callable[[Manifest], None]:
+    return put("localisation")(LOCATED | change)
+
+
+def test_how_often_the_peak_is_right_is_none_where_nobody_measured_it(tmp_path):
+    assert Release.load(make_release(tmp_path / "silent")).localisation is None
+    null = make_release(tmp_path / "null", put("localisation")(None))
+    assert Release.load(null).localisation is None
+
+
+def test_how_often_the_peak_is_right_comes_with_the_release(tmp_path):
+    release = Release.load(make_release(tmp_path / "release", located()))
+    assert release.localisation == Localisation(27, 40, 0.675, 0.52, 0.8, "adults")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hits": 0, "value": 0.0, "low": 0.0},
+        {"hits": 40, "value": 1.0, "high": 1.0},
+        {"hits": 40, "value": 1, "high": 1, "low": 0},
+        {"value": 0.67},
+        {"value": 0.68},
+    ],
+)
+def test_every_true_rate_is_taken(tmp_path, change):
+    assert Release.load(make_release(tmp_path / "release", located(**change))).localisation
+
+
+MISMEASURED = {
+    "hits in words": located(hits="27"),
+    "hits that are no whole number": located(hits=27.0),
+    "hits that are true": located(hits=True, films=1, value=1.0, high=1.0),
+    "more hits than films": located(hits=41, value=1.0, high=1.0),
+    "hits below none": located(hits=-1, value=0.0, low=0.0),
+    "no films": located(hits=0, films=0, value=0.0, low=0.0),
+    "a share that is not that of the hits": located(value=0.7),
+    "a share in percent": located(value=67.5, low=52, high=80),
+    "a share that is no number": located(value=math.nan),
+    "a share in words": located(value="0.675"),
+    "a share that is true": located(hits=40, value=True, high=1.0),
+    "a share below its interval": located(low=0.7),
+    "a share above its interval": located(high=0.6),
+    "an interval below nothing": located(low=-0.1),
+    "an interval above all": located(high=1.1),
+    "an interval that is null": located(low=None),
+    "a nameless source": located(source=" "),
+    "no source": located(source=None),
+    "a key too many": located(seen=3),
+    "a key too few": put("localisation")({"hits": 27}),
+    "a list": put("localisation")([27, 40]),
+    "a number": put("localisation")(0.675),
+    "nothing in it": put("localisation")({}),
+}
+
+
+@pytest.mark.parametrize("change", MISMEASURED.values(), ids=MISMEASURED)
+def test_a_rate_that_cannot_be_true_makes_the_release_unusable(tmp_path, change):
+    folder = make_release(tmp_path / "release", change)
+    assert refused(lambda: Release.load(folder)).code == "release_manifest_damaged"
 
 
 def test_the_factory_release_loads():
@@ -174,6 +242,8 @@ DAMAGE: dict[str, Callable[[Manifest], None]] = {
     "no slope": put("calibration", "slope")(0.0),
     "falling slope": put("calibration", "slope")(-1.0),
     "unknown calibration": put("calibration", "curve")(1.0),
+    "falling slope of a band": put("calibration_by_age")({"5_14": {"slope": -1, "intercept": 0}}),
+    "calibration of a band without an intercept": put("calibration_by_age")({"5_14": {"slope": 1}}),
     "no input": put("input", "size")(0),
     "negative input": put("input", "size")(-40),
     "lower above threshold": put("operating_points", "unknown", "lower")(0.55),

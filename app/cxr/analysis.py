@@ -12,7 +12,7 @@ import numpy as np
 from app.cxr import quality
 from app.cxr.model import Model, Prediction
 from app.cxr.radiograph import Radiograph, UnreadableFilm, read_radiograph, to_model_input
-from app.cxr.regions import Region, peak, regions, strength
+from app.cxr.regions import Region, body_mask, peak, regions, strength
 
 LIKELY, UNLIKELY, CANNOT_SAY = "likely", "unlikely", "cannot_say"
 REFUSED, UNREADABLE = "refused", "unreadable"
@@ -85,22 +85,22 @@ def _analyse_film(film: Radiograph, model: Model, age_years: float | None) -> An
     )
     for refusal in quality.refusals(film):
         return replace(known, reason=refusal.code, details=refusal.details)
-    prediction = _predict_upright(film, model)
+    prediction = _predict_upright(film, model, known.age_years)
     if prediction is None:
         return replace(known, reason="not_a_frontal_chest_film")
     return _answer(known, prediction, model, film)
 
 
-def _predict_upright(film: Radiograph, model: Model) -> Prediction | None:
+def _predict_upright(film: Radiograph, model: Model, age_years: float | None) -> Prediction | None:
     """Score the film, or its negative where only that is surely a film; None where neither is.
 
     Units that mislabel MONOCHROME1, and photographs of films on a reversed screen, send negatives.
     """
-    as_sent = model.predict(to_model_input(film, model.release.input_size))
+    as_sent = model.predict(to_model_input(film, model.release.input_size), age_years)
     if as_sent.film_score >= model.release.film_threshold:
         return as_sent
     negative = replace(film, pixels=255 - film.pixels)
-    inverted = model.predict(to_model_input(negative, model.release.input_size))
+    inverted = model.predict(to_model_input(negative, model.release.input_size), age_years)
     sure = inverted.film_score >= model.release.film_threshold + INVERSION_MARGIN
     return inverted if sure else None
 
@@ -109,13 +109,14 @@ def _answer(known: Analysis, prediction: Prediction, model: Model, film: Radiogr
     point = model.release.operating_point(known.age_years)
     answer = point.decide(prediction.probability)
     heat = strength(prediction.activation_map, *model.release.map_range)
+    body = body_mask(film.pixels)
     return replace(
         known,
         answer=answer,
         probability=prediction.probability,
         threshold=point.threshold,
         reason="near_the_threshold" if answer == CANNOT_SAY else None,
-        regions=() if answer == UNLIKELY else regions(heat, film.width, film.height),
-        peak=peak(prediction.activation_map, film.width, film.height),
+        regions=() if answer == UNLIKELY else regions(heat, film.width, film.height, body),
+        peak=peak(prediction.activation_map, film.width, film.height, body),
         activation_map=heat,
     )

@@ -24,8 +24,8 @@ class Prediction:
     """What the graph says of one film.
 
     ``logit``: the network's score. ``probability``: calibrated, 0..1. ``activation_map``: float32
-    ``(rows, columns)``, the share of the logit that each place of the film stands for (their mean
-    is the logit). ``film_score``: how much this looks like a frontal chest film (a logit).
+    ``(rows, columns)``, the score of each place of the film, from which the logit is pooled.
+    ``film_score``: how much this looks like a frontal chest film (a logit).
     """
 
     logit: float
@@ -40,7 +40,6 @@ class Model:
     def __init__(self, release: Release, session: onnxruntime.InferenceSession) -> None:
         self.release = release
         self._session = session
-        self._calibration = release.calibration
 
     @classmethod
     def load(cls, release: Release, threads: int = 1) -> Model:
@@ -56,14 +55,17 @@ class Model:
             raise UnusableRelease("model_not_loadable")
         return cls(release, session)
 
-    def predict(self, model_input: np.ndarray) -> Prediction:
-        """Score one film: float32 ``(1, size, size, 1)``, grey 0..255, from ``to_model_input``."""
+    def predict(self, model_input: np.ndarray, age_years: float | None = None) -> Prediction:
+        """Score one film: float32 ``(1, size, size, 1)``, grey 0..255, from ``to_model_input``.
+
+        The age chooses the calibration alone; the network does not know it.
+        """
         outputs = self._session.run(OUTPUTS, {self._session.get_inputs()[0].name: model_input})
         logit, activation_map, film_score = (np.asarray(output) for output in outputs)
         score = float(logit.item())
         return Prediction(
             logit=score,
-            probability=self._calibration.probability(score),
+            probability=self.release.calibration(age_years).probability(score),
             activation_map=activation_map[0, :, :, 0],
             film_score=float(film_score.item()),
         )

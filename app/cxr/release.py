@@ -21,6 +21,8 @@ FACTORY = "factory"
 FACTORY_DIRECTORY = Path(__file__).resolve().parents[2] / "assets" / "release"
 
 TAIL_SHARE = 1e-6
+# A share in a manifest may be rounded to two digits.
+SHARE_ROUNDING = 0.0051
 
 UNKNOWN_AGE = "unknown"
 AGE_BANDS = (("under_5", 5.0), ("5_14", 15.0), ("15_64", 65.0), ("65_and_over", math.inf))
@@ -106,6 +108,35 @@ class SelfTestCase:
 
 
 @dataclass(frozen=True)
+class Localisation:
+    """How often the peak lay in an opacity that radiologists had marked: ``hits`` of ``films``.
+
+    ``value`` is their share, ``low`` to ``high`` its 95 % interval (0..1); ``source`` names films
+    and readers.
+    """
+
+    hits: int
+    films: int
+    value: float
+    low: float
+    high: float
+    source: str
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the figures are of the right kind, and agree with each other."""
+        counts, shares = (self.hits, self.films), (self.low, self.value, self.high)
+        # True counts as 1 in Python, and must not count films
+        if any(type(count) is not int for count in counts) or not isinstance(self.source, str):
+            return False
+        if any(type(share) not in (int, float) for share in shares) or not self.source.strip():
+            return False
+        ordered = 0 <= self.low <= self.value <= self.high <= 1
+        counted = 0 <= self.hits <= self.films and self.films > 0
+        return ordered and counted and abs(self.value - self.hits / self.films) < SHARE_ROUNDING
+
+
+@dataclass(frozen=True)
 class Release:
     """A verified release folder. Build it with ``load``."""
 
@@ -138,18 +169,21 @@ class Release:
             points = [OperatingPoint(**point) for point in self._operating_points().values()]
             points.append(self.operating_point(None))
             ordered = all(0 <= p.lower <= p.threshold <= p.upper <= 1 for p in points)
-            calibration, cases = self.calibration, self.self_test_cases
+            curves, cases = self._calibrations(), self.self_test_cases
             cold, hot = self.map_range
-            rising = cold < hot and calibration.slope > 0 and self.input_size > 0
-            numbers = [calibration.slope, calibration.intercept, self.film_threshold, cold, hot]
+            rising = all(curve.slope > 0 for curve in curves)
+            rising = rising and cold < hot and self.input_size > 0
+            numbers = [number for c in curves for number in (c.slope, c.intercept)]
+            numbers += [self.film_threshold, cold, hot]
             numbers += [number for case in cases for number in (case.logit, case.tolerance)]
             finite = all(map(math.isfinite, numbers))
             # an unlisted self-test film is not verified, and could lie outside the release
             listed = bool(cases) and all(case.file in self.manifest["files"] for case in cases)
+            located = self.localisation is None or self.localisation.is_sound
             named = all(str(self.manifest[key] or "").strip() for key in ("name", "version"))
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return False
-        return ordered and rising and finite and listed and named
+        return ordered and rising and finite and listed and located and named
 
     @property
     def label(self) -> str:
@@ -166,16 +200,26 @@ class Release:
         """Side of the square input in pixels."""
         return int(self.manifest["input"]["size"])
 
-    @property
-    def calibration(self) -> Calibration:
-        """From score to probability."""
-        return Calibration(**self.manifest["calibration"])
+    def calibration(self, age_years: float | None) -> Calibration:
+        """From score to probability at an age in years; the general one where a band has none."""
+        by_age = self.manifest.get("calibration_by_age", {})
+        return Calibration(**by_age.get(age_band(age_years), self.manifest["calibration"]))
+
+    def _calibrations(self) -> list[Calibration]:
+        by_age = self.manifest.get("calibration_by_age", {})
+        return [Calibration(**curve) for curve in (self.manifest["calibration"], *by_age.values())]
 
     @property
     def map_range(self) -> tuple[float, float]:
         """Values of the activation map that are shown as cold and as hottest."""
         scale = self.manifest["activation_map"]
         return float(scale["low"]), float(scale["high"])
+
+    @property
+    def localisation(self) -> Localisation | None:
+        """How well the peak finds what radiologists marked; None where nobody measured it."""
+        measured = self.manifest.get("localisation")
+        return None if measured is None else Localisation(**measured)
 
     @property
     def film_threshold(self) -> float:

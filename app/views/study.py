@@ -10,7 +10,8 @@ from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from app import messages
+from app import checks, messages
+from app.cxr.release import Release
 from app.models import UNFINISHED, Instance, Study
 from app.views.film import film_version, has_map, map_version
 
@@ -43,20 +44,22 @@ def status(request: HttpRequest, number: str) -> JsonResponse:
 
 
 def _context(found: Study) -> dict[str, Any]:
+    release = checks.model.release
     return {
         "study": found,
-        "films": [_film(instance) for instance in found.instances.all()],
+        "films": [_film(instance, release) for instance in found.instances.all()],
         "limits": messages.LIMITS,
         "danger_signs": messages.DANGER_SIGNS,
         "unfinished": found.status in UNFINISHED,
     }
 
 
-def _film(instance: Instance) -> dict[str, Any]:
+def _film(instance: Instance, release: Release | None) -> dict[str, Any]:
     """What the template needs of one film that is not a column of it."""
     finding = instance.finding
     width, height = instance.width or UNKNOWN_SIDE, instance.height or UNKNOWN_SIDE
     answer = finding.answer if finding else instance.state
+    marked = finding is not None and finding.peak_x is not None and answer in MAP_AT_FIRST
     return {
         "instance": instance,
         "finding": finding,
@@ -69,6 +72,7 @@ def _film(instance: Instance) -> dict[str, Any]:
         "map_opacity": f"{MAP_AT_FIRST.get(answer, 0) / 100:.2f}",
         "mark": max(width, height) // 45,
         "regions": [_labelled(region, width) for region in (finding.regions if finding else [])],
+        "hit_rate": messages.hit_rate(finding.model, release) if finding and marked else "",
     }
 
 
