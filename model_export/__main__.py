@@ -14,6 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 STAGES = {
     "train": "train a network on labelled films",
+    "tune": "search for better settings of an experiment",
+    "combine": "join trained runs into one network that answers with their mean",
     "gate": "teach the gate what is no frontal chest film",
     "export": "turn a trained run into a float ONNX graph",
     "quantize": "turn the float graph into an int8 graph",

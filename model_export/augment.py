@@ -14,8 +14,10 @@ class Augmentation:
     """Ranges of the random changes; each is drawn uniformly and independently for every film.
 
     Angles in degrees; ``scale``, ``aspect``, ``gamma`` and ``contrast`` are half-widths of a log
-    range; ``shift`` is a fraction of the side; ``brightness`` and ``noise`` are fractions of the
-    grey range; ``blur`` and ``erase`` are probabilities.
+    range; ``shift`` is a fraction of the side; ``brightness``, ``shading`` and ``noise`` are
+    fractions of the grey range; ``blur`` and ``erase`` are probabilities. ``aspect_of_class`` moves
+    the middle of the ``aspect`` range for films without and with pneumonia: where the classes
+    differ in shape at the source, opposite moves make the shape say nothing.
     """
 
     rotation: float = 15.0
@@ -29,16 +31,25 @@ class Augmentation:
     noise: float = 0.0
     blur: float = 0.0
     erase: float = 0.0
+    shading: float = 0.0
+    aspect_of_class: tuple[float, float] = (0.0, 0.0)
 
 
 def _uniform(batch: tf.Tensor, width: float) -> tf.Tensor:
     return tf.random.uniform((batch,), -width, width)
 
 
-def _transforms(batch: tf.Tensor, side: float, setting: Augmentation) -> tf.Tensor:
-    """Rows of the inverse affine maps (output pixel to input pixel) that tf.raw_ops wants."""
+def _transforms(
+    batch: tf.Tensor, side: float, middle: tf.Tensor, setting: Augmentation
+) -> tf.Tensor:
+    """Rows of the inverse affine maps (output pixel to input pixel) that tf.raw_ops wants.
+
+    ``middle``: log aspect ``(batch,)`` about which each film is stretched, by enlarging one side,
+    never by shrinking the other: a shrunken side would show by its empty border.
+    """
     angle = _uniform(batch, setting.rotation) * (3.141592653589793 / 180)
-    scale, aspect = tf.exp(_uniform(batch, setting.scale)), tf.exp(_uniform(batch, setting.aspect))
+    scale = tf.exp(_uniform(batch, setting.scale) - tf.abs(middle) / 2)
+    aspect = tf.exp(middle + _uniform(batch, setting.aspect))
     flip = tf.sign(tf.random.uniform((batch,), -1, 1)) if setting.flip else tf.ones((batch,))
     scale_x, scale_y = flip * scale * tf.sqrt(aspect), scale / tf.sqrt(aspect)
     a, b = tf.cos(angle) * scale_x, -tf.sin(angle) * scale_y
@@ -51,16 +62,27 @@ def _transforms(batch: tf.Tensor, side: float, setting: Augmentation) -> tf.Tens
     return tf.stack([a, b, offset_x, c, d, offset_y, zeros, zeros], axis=1)
 
 
-def _geometry(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
+def _geometry(images: tf.Tensor, middle: tf.Tensor, setting: Augmentation) -> tf.Tensor:
+    """Move the films; what comes in from outside is black on half of them, any grey on the rest."""
     shape = tf.shape(images)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images,
-        transforms=_transforms(shape[0], tf.cast(shape[1], tf.float32), setting),
+    batch = shape[0]
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=images + 1.0,
+        transforms=_transforms(batch, tf.cast(shape[1], tf.float32), middle, setting),
         output_shape=shape[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )
+    grey = tf.maximum(tf.random.uniform((batch, 1, 1, 1), -255.0, 255.0), 0.0)
+    return tf.where(moved < 1.0, grey, moved - 1.0)
+
+
+def _shading(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
+    """Uneven light, as of the heel effect or of a photographed light box: a smooth random field."""
+    shape = tf.shape(images)
+    coarse = tf.random.uniform((shape[0], 3, 3, 1), -setting.shading, setting.shading)
+    return images * (1.0 + tf.image.resize(coarse, shape[1:3]))
 
 
 def _exposure(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
@@ -107,9 +129,19 @@ def _rectangles(shape: tf.Tensor) -> tf.Tensor:
     return (span(shape[1])[:, :, tf.newaxis] * span(shape[2])[:, tf.newaxis, :])[..., tf.newaxis]
 
 
-def augment(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
-    """Change a batch at random: float32 ``(batch, side, side, 1)``, grey 0..255 in and out."""
-    images = _exposure(_geometry(images, setting), setting)
+def augment(images: tf.Tensor, setting: Augmentation, labels: tf.Tensor | None = None) -> tf.Tensor:
+    """Change a batch at random: float32 ``(batch, side, side, 1)``, grey 0..255 in and out.
+
+    ``labels`` (``(batch,)``, 0 or 1) serve ``aspect_of_class`` alone; without them it is left out.
+    """
+    if labels is None:
+        middle = tf.zeros(tf.shape(images)[:1])
+    else:
+        middle = tf.gather(tf.constant(setting.aspect_of_class), tf.cast(labels, tf.int32))
+    images = _geometry(images, middle, setting)
+    if setting.shading:
+        images = _shading(images, setting)
+    images = _exposure(images, setting)
     if setting.noise or setting.blur or setting.erase:
         images = _texture(images, setting)
     return images

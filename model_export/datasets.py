@@ -75,9 +75,16 @@ def load_class_folders(root: Path) -> list[LabelledFilm]:
 
 
 def load_labels_csv(
-    root: Path, column: str, positive: Sequence[str], negative: Sequence[str]
+    root: Path,
+    column: str,
+    positive: Sequence[str],
+    negative: Sequence[str],
+    where: tuple[str, str] | None = None,
 ) -> list[LabelledFilm]:
-    """``root/labels.csv`` with ``file``, ``patient`` and ``column``; other values are left out."""
+    """``root/labels.csv`` with ``file``, ``patient`` and ``column``; other values are left out.
+
+    ``where``: a column and a text that it must contain, to stay inside one draw.
+    """
     with (root / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if rows and column not in rows[0]:
@@ -94,7 +101,8 @@ def load_labels_csv(
             kind=row[column],
         )
         for row in rows
-        if row[column] in positive or row[column] in negative
+        if (row[column] in positive or row[column] in negative)
+        and (where is None or where[1] in row[where[0]])
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import tensorflow as tf
 import tf2onnx
 
@@ -16,9 +17,11 @@ from model_export.augment import Augmentation
 from model_export.configs import Experiment
 from model_export.gate import load_gate
 from model_export.network import classifier, with_explanation
+from model_export.train import WEIGHTS
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes
 FLOAT_GRAPH = "float.onnx"
+MEMBERS = "members.json"
 TOLERANCE = 1e-4
 
 
@@ -29,20 +32,34 @@ class ParityError(RuntimeError):
 def load_experiment(run: Path) -> Experiment:
     """The experiment that a run was trained with."""
     values = json.loads((run / "experiment.json").read_text(encoding="utf-8"))
-    return Experiment(**{**values, "augmentation": Augmentation(**values["augmentation"])})
+    augmentation = values["augmentation"]
+    augmentation["aspect_of_class"] = tuple(augmentation["aspect_of_class"])
+    return Experiment(**{**values, "augmentation": Augmentation(**augmentation)})
 
 
 def load_trained(run: Path) -> keras.Model:
-    """The classifier of a run with its best weights."""
+    """The classifier of a run with its weights."""
     experiment = load_experiment(run)
     model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
-    model.load_weights(run / "best.weights.h5")
+    model.load_weights(run / WEIGHTS)
     return model
+
+
+def member_runs(run: Path) -> list[Path]:
+    """The runs whose mean a run answers with: those it joins, or itself."""
+    if not (run / MEMBERS).exists():
+        return [run]
+    return [Path(name) for name in json.loads((run / MEMBERS).read_text(encoding="utf-8"))]
+
+
+def load_members(run: Path) -> list[keras.Model]:
+    """The classifiers of ``member_runs``."""
+    return [load_trained(member) for member in member_runs(run)]
 
 
 def export(run: Path) -> Path:
     """Write ``float.onnx`` into the run; raises ParityError where it differs from Keras."""
-    model = with_explanation(load_trained(run), load_gate(run))
+    model = with_explanation(load_members(run), load_gate(run))
     size = model.input_shape[1]
     signature = [tf.TensorSpec((None, size, size, 1), tf.float32, name="image")]
 
@@ -51,9 +68,24 @@ def export(run: Path) -> Path:
         return dict(model(image, training=False))
 
     path = run / FLOAT_GRAPH
-    tf2onnx.convert.from_function(graph, signature, opset=OPSET, output_path=str(path))
+    converted, _ = tf2onnx.convert.from_function(graph, signature, opset=OPSET)
+    name_the_enlarging(converted.graph)
+    onnx.save(converted, path)
     check_parity(model, path, size)
     return path
+
+
+def name_the_enlarging(graph: onnx.GraphProto) -> None:
+    """Say "repeat every cell" in today's words: tf2onnx writes a mode of Resize that ONNX dropped.
+
+    For whole factors ``asymmetric`` with ``floor`` is the same mapping.
+    """
+    words = {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+    for node in graph.node:
+        if node.op_type == "Resize":
+            for attribute in node.attribute:
+                if attribute.name in words:
+                    attribute.s = words[attribute.name]
 
 
 def check_parity(model: keras.Model, path: Path, size: int) -> None:

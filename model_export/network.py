@@ -1,12 +1,14 @@
-"""EfficientNet-Lite0 in Keras, with a one-unit head whose class activation map is a second output.
+"""EfficientNet-Lite0 in Keras, with a head that scores every place of the film and pools the map.
 
 Architecture: Tan & Le 2019 (EfficientNet) in the "lite" form of the TPU reference models:
 ReLU6 instead of swish and no squeeze-and-excite, so that every operator has an int8 kernel.
-Class activation map: Zhou et al. 2016, "Learning deep features for discriminative localization".
+Map before score: as in class activation maps (Zhou et al. 2016), on a feature pyramid (Lin et al.
+2017) and with log-mean-exp pooling (Pinheiro & Collobert 2015).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,9 @@ PIXEL_MEAN = 127.0
 PIXEL_SCALE = 128.0
 
 FEATURES = "features"
+FINE_LAYER = "block10_project_bn"
+MAP_FILTERS = 128
+MAP = "activation_map"
 LOGIT = "logit"
 
 
@@ -104,18 +109,63 @@ def efficientnet_lite0(size: int | None, drop_connect: float = 0.2) -> keras.Mod
     return keras.Model(image, x, name="efficientnet_lite0")
 
 
+@keras.saving.register_keras_serializable(package="model_export")
+class LogMeanExp(layers.Layer):
+    """The score of a film from the scores of its places: ``(batch, rows, columns, 1)`` to
+    ``(batch, 1)``.
+
+    Between the mean, which lets a small opacity drown, and the maximum, which teaches one place
+    at a time (Pinheiro & Collobert 2015, with sharpness 1).
+    """
+
+    def call(self, scores: Any) -> Any:
+        """Pool ``scores``; the highest is taken out first, so that nothing overflows."""
+        highest = keras.ops.max(scores, axis=(1, 2), keepdims=True)
+        mean = keras.ops.mean(keras.ops.exp(scores - highest), axis=(1, 2))
+        return keras.ops.log(mean) + highest[:, 0, 0]
+
+
+@keras.saving.register_keras_serializable(package="model_export")
+class Enlarge(layers.Layer):
+    """Every place twice as wide and high, as one operator that has an int8 kernel."""
+
+    def call(self, x: Any) -> Any:
+        """Enlarge ``x``, float32 ``(batch, rows, columns, channels)``."""
+        size = (2 * x.shape[1], 2 * x.shape[2])
+        return keras.ops.image.resize(x, size, "nearest", data_format="channels_last")
+
+
+def _finer_map_features(backbone: keras.Model) -> Any:
+    """Features at a sixteenth of the input's side: the deep ones enlarged, the earlier ones added.
+
+    A feature pyramid of two levels (Lin et al. 2017): deep places know disease and see far, the
+    earlier ones know where they are.
+    """
+    deep = layers.Conv2D(MAP_FILTERS, 1, use_bias=False, name="deep")(backbone.output)
+    deep = Enlarge(name="deep_enlarged")(_batch_norm("deep_bn")(deep))
+    early = backbone.get_layer(FINE_LAYER).output
+    early = layers.Conv2D(MAP_FILTERS, 1, use_bias=False, name="early")(early)
+    x = layers.Add(name="pyramid")([deep, _batch_norm("early_bn")(early)])
+    x = layers.ReLU(6.0, name="pyramid_relu")(x)
+    x = layers.Conv2D(MAP_FILTERS, 3, padding="same", use_bias=False, name="smooth")(x)
+    return layers.ReLU(6.0, name="smooth_relu")(_batch_norm("smooth_bn")(x))
+
+
 def classifier(size: int, dropout: float = 0.2, drop_connect: float = 0.2) -> keras.Model:
-    """The network that is trained: backbone, global average pooling, dropout, one dense unit (a
-    logit).
+    """The network that is trained; its ``LOGIT`` is pooled from its ``MAP``.
+
+    Input as of ``efficientnet_lite0``, ``size`` a multiple of 32. Every place of a grid of
+    ``size / 16`` cells a side is scored by one dense unit (a 1x1 convolution) behind dropout, and
+    the film's logit is the log-mean-exp of the places: the map is the score, not a story told
+    afterwards.
     """
     backbone = efficientnet_lite0(size, drop_connect)
-    x = layers.GlobalAveragePooling2D(name="pool")(backbone.output)
-    x = layers.Dropout(dropout, name="dropout")(x)
-    logit = layers.Dense(1, name=LOGIT, dtype="float32")(x)
-    return keras.Model(backbone.input, logit, name="classifier")
+    x = layers.SpatialDropout2D(dropout, name="dropout")(_finer_map_features(backbone))
+    places = layers.Conv2D(1, 1, name=MAP, dtype="float32")(x)
+    return keras.Model(backbone.input, LogMeanExp(name=LOGIT)(places), name="classifier")
 
 
-GATE_LAYERS = ("block4_project_bn", "block10_project_bn", FEATURES)
+GATE_LAYERS = ("block4_project_bn", FINE_LAYER, FEATURES)
 
 
 def gate_features(trained: keras.Model) -> keras.Model:
@@ -132,26 +182,42 @@ def gate_features(trained: keras.Model) -> keras.Model:
     return keras.Model(trained.input, layers.Concatenate(name="gate_features")(pooled))
 
 
-def with_explanation(trained: keras.Model, gate: Gate) -> keras.Model:
+def with_explanation(members: Sequence[keras.Model], gate: Gate) -> keras.Model:
     """The network that ships: ``logit``, ``activation_map`` and ``film_score`` from one pass.
 
-    The map is a 1x1 convolution with the dense unit's own weights and bias on the features before
-    pooling, so that its mean is the logit. Dropout is gone: it does nothing at inference.
+    ``members``: classifiers of one input size. Each sees the film and its mirror image, and the
+    logits and maps of all are averaged: what only one of them believes counts less. The gate sits
+    on the first member. Dropout is gone: it does nothing at inference.
     """
-    features = trained.get_layer(FEATURES).output
-    unit = layers.Conv2D(1, 1, name="activation_map")
-    activation_map = unit(features)
-    kernel, bias = trained.get_layer(LOGIT).get_weights()
-    unit.set_weights([kernel[np.newaxis, np.newaxis], bias])
-    logit = layers.Dense(1, name="explained_logit")
-    pooled = layers.GlobalAveragePooling2D(name="explained_pool")(features)
-    score = logit(pooled)
-    logit.set_weights([kernel, bias])
+    image = keras.Input(members[0].input_shape[1:], name="image")
+    pair = keras.ops.concatenate([image, keras.ops.flip(image, axis=2)], axis=0)
+    scored = [
+        keras.Model(
+            member.input,
+            [
+                member.get_layer(LOGIT).output,
+                member.get_layer(MAP).output,
+                *(gate_features(member).outputs if index == 0 else []),
+            ],
+            name=f"member{index}",
+        )(pair)
+        for index, member in enumerate(members)
+    ]
     film = layers.Dense(1, name="film_score")
-    film_score = film(gate_features(trained).output)
+    film_score, mirrored_score = keras.ops.split(film(scored[0][2]), 2, axis=0)
     film.set_weights([gate.weights[:, np.newaxis], np.array([gate.bias])])
-    outputs = {"logit": score, "activation_map": activation_map, "film_score": film_score}
-    return keras.Model(trained.input, outputs, name="shipped")
+    logit, mirrored_logit = keras.ops.split(_mean([member[0] for member in scored]), 2, axis=0)
+    places, mirrored = keras.ops.split(_mean([member[1] for member in scored]), 2, axis=0)
+    outputs = {
+        "logit": (logit + mirrored_logit) / 2,
+        "activation_map": (places + keras.ops.flip(mirrored, axis=2)) / 2,
+        "film_score": (film_score + mirrored_score) / 2,
+    }
+    return keras.Model(image, outputs, name="shipped")
+
+
+def _mean(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else layers.Average()(values)
 
 
 @dataclass(frozen=True)

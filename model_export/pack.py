@@ -1,5 +1,5 @@
 """Make a model release: calibrate, choose operating points, add self-test films, write the
-manifest.
+manifest. Its figures and its card come afterwards, from ``evaluate`` and ``card``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import argparse
 import hashlib
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +16,24 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from app.cxr.metrics import (
-    auc,
-    by_patient,
-    confusion,
-    expected_calibration_error,
-    fit_platt,
-    threshold_for_sensitivity,
-    wilson,
-)
+from app.cxr.metrics import fit_platt, threshold_for_sensitivity
 from app.cxr.model import Model, open_graph
 from app.cxr.radiograph import read_radiograph, to_model_input
-from app.cxr.release import AGE_BANDS, FORMAT, MANIFEST, UNKNOWN_AGE, Calibration, Release
+from app.cxr.release import FORMAT, MANIFEST, UNKNOWN_AGE, Calibration, Release
 from model_export.augment import Augmentation, augment
-from model_export.datasets import LabelledFilm, load_kermany, read_films, split_by_patient
-from model_export.export import load_experiment
+from model_export.datasets import (
+    LabelledFilm,
+    load_kermany,
+    load_labels_csv,
+    read_films,
+    split_by_patient,
+)
+from model_export.export import load_experiment, member_runs
 from model_export.phantom import ZONES, chest_film
 from model_export.quantize import INT8_GRAPH, run_graph
 
 GRAPH = "model.onnx"
-CARD = "MODEL_CARD.md"
 DRAWS = 3
-SENSITIVITY = 0.97
-ANSWERED_ERROR = 0.02
-WIDEST_BAND = 0.15
 SELF_TEST_TOLERANCE = 0.05
 
 # Calibration and operating points are fitted on the validation patients both as they are and as
@@ -49,6 +43,49 @@ ELSEWHERE = Augmentation(
     rotation=12, scale=0.2, aspect=0.2, shift=0.08, flip=False, gamma=0.6, contrast=0.5,
     brightness=0.15, noise=0.03, blur=0.8,
 )  # fmt: skip
+
+# Adults' few numbers are fitted on films that radiologists read, inside the one draw where label
+# and source are not the same thing.
+ADULT_LABEL, OPACITY = "radiologist_label", ["Lung Opacity"]
+NO_OPACITY = ["Normal", "No Lung Opacity / Not Normal"]
+ADULT_DRAW = ("nih_findings", "Pneumonia")
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What an operating point is chosen for.
+
+    ``sensitivity``: wanted share of films with pneumonia that are called, at the forced answer.
+    ``wrong``: bound on the expected share of all films that get a wrong answer, by conformal risk
+    control; ``withheld``: largest share of films that may go without an answer for it.
+    """
+
+    sensitivity: float
+    wrong: float
+    withheld: float
+
+
+CHILDREN = Aim(sensitivity=0.97, wrong=0.025, withheld=0.15)
+ADULTS = Aim(sensitivity=0.90, wrong=0.10, withheld=0.20)
+UNKNOWN = Aim(sensitivity=0.93, wrong=0.05, withheld=0.20)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Labels ``(films,)`` 0 or 1 and network scores ``(films,)`` of a group of patients."""
+
+    labels: np.ndarray
+    logits: np.ndarray
+
+    def with_weight_of(self, other: Scores) -> Scores:
+        """These scores repeated until they are as many as ``other``'s."""
+        times = max(1, other.labels.size // self.labels.size)
+        return Scores(np.tile(self.labels, times), np.tile(self.logits, times))
+
+    def __add__(self, other: Scores) -> Scores:
+        return Scores(
+            np.concatenate([self.labels, other.labels]), np.concatenate([self.logits, other.logits])
+        )
 
 
 def elsewhere(images: np.ndarray, seed: int) -> np.ndarray:
@@ -62,19 +99,21 @@ def elsewhere(images: np.ndarray, seed: int) -> np.ndarray:
 
 
 def choose_band(
-    labels: np.ndarray, probabilities: np.ndarray, threshold: float
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float, aim: Aim
 ) -> tuple[float, float]:
-    """The narrowest band around ``threshold`` outside which at most ANSWERED_ERROR is wrong.
+    """The narrowest band around ``threshold`` that keeps wrong answers under ``aim.wrong``.
 
-    Widened symmetrically in rank until the bound holds or WIDEST_BAND of the films are withheld.
+    Conformal risk control (Angelopoulos et al. 2024): the share of films that are answered wrongly
+    can only fall as the band widens, so (wrong + 1) / (films + 1) bounds its expectation for new
+    films of the same kind. Films nearest to the threshold are withheld first, at most
+    ``aim.withheld`` of them, whether or not the bound is met by then.
     """
-    order = np.argsort(np.abs(_logit(probabilities) - _logit(np.array([threshold]))))
-    wrong = (probabilities >= threshold) != (labels == 1)
-    widest = int(WIDEST_BAND * labels.size)
-    for withheld in range(widest + 1):
-        rest = order[withheld:]
-        if wrong[rest].mean() <= ANSWERED_ERROR:
-            break
+    order = np.argsort(np.abs(_logit(probabilities) - _logit(np.array([threshold]))), kind="stable")
+    wrong = ((probabilities >= threshold) != (labels == 1))[order]
+    answered_wrong = wrong.sum() - np.concatenate([[0], np.cumsum(wrong)])
+    enough = np.flatnonzero((answered_wrong + 1) / (labels.size + 1) <= aim.wrong)
+    widest = int(aim.withheld * labels.size)
+    withheld = min(int(enough[0]), widest) if enough.size else widest
     inside = probabilities[order[:withheld]]
     low = float(min(inside.min(initial=threshold), threshold))
     high = float(max(inside.max(initial=threshold), threshold))
@@ -85,24 +124,87 @@ def _logit(probability: np.ndarray) -> np.ndarray:
     return np.log(probability / (1 - probability))
 
 
-def pack(run: Path, data: Path, release: Path, name: str, version: str) -> Release:
-    """Write a release folder from a quantized run; replaces an older one at ``release``."""
-    size = load_experiment(run).size
-    split = split_by_patient(load_kermany(data))
-    images = read_films(split.validation, size, "validation films")
-    truth = np.array([film.label for film in split.validation])
-    graph = run / INT8_GRAPH
-    at_home = run_graph(graph, images)
-    logits = np.concatenate(
-        [at_home["logit"].ravel()]
-        + [run_graph(graph, elsewhere(images, draw))["logit"].ravel() for draw in range(DRAWS)]
+@dataclass(frozen=True)
+class Decision:
+    """How scores become answers for an age band, and in words how that was chosen."""
+
+    calibration: Calibration
+    threshold: float
+    lower: float
+    upper: float
+    note: str
+
+
+def decide(scores: Scores, aim: Aim, films: str) -> Decision:
+    """Calibrate on ``scores`` and choose threshold and band for ``aim``; ``films`` says whose."""
+    calibration = Calibration(*fit_platt(scores.labels, scores.logits))
+    probabilities = _probabilities(calibration, scores.logits)
+    threshold = threshold_for_sensitivity(scores.labels, probabilities, aim.sensitivity)
+    lower, upper = choose_band(scores.labels, probabilities, threshold, aim)
+    withheld = (probabilities >= lower) & (probabilities < upper)
+    wrong = ((probabilities >= threshold) != (scores.labels == 1)) & ~withheld
+    specificity = float((probabilities[scores.labels == 0] < threshold).mean())
+    bound = (wrong.sum() + 1) / (wrong.size + 1)
+    note = (
+        f"Fitted on {films}. Threshold for a sensitivity of {aim.sensitivity:.2f} there, at a "
+        f"specificity of {specificity:.2f}. The answer is withheld on {withheld.mean():.1%} of "
+        f"them; by conformal risk control at most {bound:.1%} of all films of this kind are "
+        f"expected to get a wrong answer ({wrong.sum() / max(1, (~withheld).sum()):.1%} of the "
+        "answers given there were wrong)."
     )
-    labels = np.tile(truth, DRAWS + 1)
-    calibration = Calibration(*fit_platt(labels, logits))
-    probabilities = _probabilities(calibration, logits)
-    threshold = threshold_for_sensitivity(labels, probabilities, SENSITIVITY)
-    lower, upper = choose_band(labels, probabilities, threshold)
-    point = {"threshold": threshold, "lower": lower, "upper": upper}
+    return Decision(calibration, threshold, lower, upper, note)
+
+
+def child_scores(graph: Path, films: list[LabelledFilm], size: int) -> tuple[Scores, np.ndarray]:
+    """Scores of children's films as they are and as they might look elsewhere, and the maps of the
+    former.
+    """
+    images = read_films(films, size, "validation films")
+    labels = np.array([film.label for film in films])
+    at_home = run_graph(graph, images)
+    logits = [at_home["logit"].ravel()] + [
+        run_graph(graph, elsewhere(images, draw))["logit"].ravel() for draw in range(DRAWS)
+    ]
+    return Scores(np.tile(labels, DRAWS + 1), np.concatenate(logits)), at_home["activation_map"]
+
+
+def adult_scores(graph: Path, root: Path, size: int) -> Scores:
+    """Scores of adults' films read by radiologists; ``root`` holds ``labels.csv``."""
+    films = load_labels_csv(root, ADULT_LABEL, OPACITY, NO_OPACITY, where=ADULT_DRAW)
+    images = read_films(films, size, "adult films")
+    return Scores(
+        np.array([film.label for film in films]), run_graph(graph, images)["logit"].ravel()
+    )
+
+
+def decisions(children: Scores, adults: Scores | None) -> dict[str, Decision]:
+    """One decision for every age band; without films of adults the children's serve for all."""
+    child = decide(children, CHILDREN, "validation patients of 1-5 years, as they are and changed")
+    if adults is None:
+        return dict.fromkeys(("under_5", "5_14", "15_64", "65_and_over", UNKNOWN_AGE), child)
+    adult = decide(adults, ADULTS, "adults' films read by radiologists")
+    mixed = decide(
+        children + adults.with_weight_of(children), UNKNOWN, "both, of equal weight, for no age"
+    )
+    return {
+        "under_5": child,
+        "5_14": child,
+        "15_64": adult,
+        "65_and_over": adult,
+        UNKNOWN_AGE: mixed,
+    }
+
+
+def pack(
+    run: Path, data: Path, adults: Path | None, release: Path, name: str, version: str
+) -> Release:
+    """Write a release folder from a quantized run; replaces an older one at ``release``."""
+    experiment = load_experiment(run)
+    size = experiment.size
+    films = split_by_patient(load_kermany(data)).validation
+    graph = run / INT8_GRAPH
+    children, maps = child_scores(graph, films, size)
+    chosen = decisions(children, adult_scores(graph, adults, size) if adults else None)
 
     shutil.rmtree(release, ignore_errors=True)
     release.mkdir(parents=True)
@@ -113,14 +215,18 @@ def pack(run: Path, data: Path, release: Path, name: str, version: str) -> Relea
         "version": version,
         "graph": GRAPH,
         "input": {"size": size, "channels": 1, "dtype": "float32", "range": [0, 255]},
-        "calibration": asdict(calibration),
-        "operating_points": dict.fromkeys((*dict(AGE_BANDS), UNKNOWN_AGE), point),
-        "activation_map": map_range(at_home["activation_map"], truth),
+        "calibration": asdict(chosen[UNKNOWN_AGE].calibration),
+        "calibration_by_age": {band: asdict(one.calibration) for band, one in chosen.items()},
+        "operating_points": {
+            band: {"threshold": one.threshold, "lower": one.lower, "upper": one.upper}
+            for band, one in chosen.items()
+        },
+        "operating_point_notes": {band: one.note for band, one in chosen.items()},
+        "activation_map": map_range(maps, np.array([film.label for film in films])),
         "gate": {"threshold": 0.0},
+        "training": training_of(run),
         "self_test": self_test(release, size),
     }
-    figures = held_out_figures(release / GRAPH, split.test, size, calibration, point)
-    (release / CARD).write_text(model_card(manifest, figures), encoding="utf-8")
     manifest["files"] = {
         path.relative_to(release).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(release.rglob("*"))
@@ -132,6 +238,20 @@ def pack(run: Path, data: Path, release: Path, name: str, version: str) -> Relea
     if failed:
         raise RuntimeError(f"the release fails its own self-test: {failed}")
     return loaded
+
+
+def training_of(run: Path) -> dict[str, Any]:
+    """For the card: which experiments the members of a run are."""
+    members = [load_experiment(member) for member in member_runs(run)]
+    return {
+        "network": "EfficientNet-Lite0 (ImageNet weights, Apache-2.0), two-level feature pyramid, "
+        "one scored place for every 16 input pixels, log-mean-exp pooling; int8",
+        "members": ", ".join(f"{member.name} (seed {member.seed})" for member in members),
+        "epochs": members[0].epochs,
+        "films": "Kermany, Zhang, Goldbaum 2018 (Mendeley Data rscbjbr9sj, CC BY 4.0), children of "
+        "1-5 years, one hospital in Guangzhou; by patient 80 % trained on, 10 % for calibration "
+        "and operating points, 10 % held out",
+    }
 
 
 def map_range(maps: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -165,92 +285,15 @@ def self_test(release: Path, size: int) -> list[dict[str, Any]]:
     return cases
 
 
-def held_out_figures(
-    graph: Path,
-    films: list[LabelledFilm],
-    size: int,
-    calibration: Calibration,
-    point: dict[str, float],
-) -> dict[str, str]:
-    """Figures of the held-out patients for the card, each with its 95 % interval."""
-    labels = np.array([film.label for film in films])
-    patients = np.array([film.patient for film in films])
-    logits = run_graph(graph, read_films(films, size, "test films"))["logit"].ravel()
-    probabilities = _probabilities(calibration, logits)
-    counts = confusion(labels, probabilities, point["threshold"])
-    withheld = (probabilities >= point["lower"]) & (probabilities < point["upper"])
-    positives, negatives = int(labels.sum()), int((1 - labels).sum())
-    return {
-        "films": f"{labels.size} of {np.unique(patients).size} patients ({positives} pneumonia)",
-        "AUC": str(by_patient(auc, labels, probabilities, patients)),
-        "sensitivity": str(wilson(counts.true_positive, positives)),
-        "specificity": str(wilson(counts.true_negative, negatives)),
-        "precision": f"{counts.precision:.3f}",
-        "F1": f"{counts.f1:.3f}",
-        "expected calibration error": f"{expected_calibration_error(labels, probabilities):.3f}",
-        "share of films where the answer is withheld": str(
-            wilson(int(withheld.sum()), labels.size)
-        ),
-    }
-
-
-def model_card(manifest: dict[str, Any], figures: dict[str, str]) -> str:
-    """The model card in Markdown (Mitchell et al. 2019), its figures taken from ``figures``."""
-    rows = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
-    point = manifest["operating_points"][UNKNOWN_AGE]
-    return CARD_TEXT.format(
-        name=manifest["name"],
-        version=manifest["version"],
-        size=manifest["input"]["size"],
-        rows=rows,
-        error=ANSWERED_ERROR,
-        widest=WIDEST_BAND,
-        sensitivity=SENSITIVITY,
-        **point,
-    )
-
-
-CARD_TEXT = """# {name} {version}
-
-**Intended use.** A second look at a frontal chest film for signs of pneumonia, where no radiologist
-is at hand, beside the clinical examination and never instead of it.
-
-**Not for.** Lateral films, CT, other body parts; ruling out tuberculosis, heart failure or any
-other disease; sending home a patient with danger signs; adults and children over five are outside
-the films it was trained on.
-
-**Network.** EfficientNet-Lite0 (ImageNet weights, Apache-2.0), one dense unit, class activation
-map; input {size} x {size} grey; int8.
-
-**Training films.** Kermany, Zhang, Goldbaum 2018 (Mendeley Data rscbjbr9sj, CC BY 4.0): children of
-1-5 years, one hospital in Guangzhou. Split by patient: 80 % trained on, 10 % to choose the epoch,
-the calibration and the operating point, 10 % held out.
-
-**Operating point.** Threshold {threshold:.3f}, for sensitivity {sensitivity} on the validation
-patients after random changes of exposure, geometry and sharpness. Between {lower:.3f} and
-{upper:.3f} the answer is "cannot say": outside that band at most {error:.0%} of those changed films
-were answered wrong, or the band would have withheld more than {widest:.0%} of them.
-
-**Held-out patients of the same hospital** (95 % intervals). They say little about another hospital:
-published models of this kind lose 10-50 points of specificity there.
-
-| figure | value |
-|---|---|
-{rows}
-
-**A known shortcut.** In the full-size originals of these films the ones with pneumonia are wider
-than the normal ones (median width to height 1.58 against 1.23), and every film is squashed to a
-square. Stretching at random in training weakens that hint; it may not remove it.
-
-**The map** shows what the score rests on, in cells of 32 input pixels. It is not the border of a
-disease, and it can be wrong when the answer is right.
-"""
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of this stage."""
     parser.add_argument("--run", type=Path, required=True, help="folder of a quantized run")
     parser.add_argument("--data", type=Path, required=True, help="folder with NORMAL and PNEUMONIA")
+    parser.add_argument(
+        "--adults",
+        type=Path,
+        help="folder with labels.csv of films read by radiologists, for the adults' few numbers",
+    )
     parser.add_argument(
         "--release", type=Path, required=True, help="folder to write the release to"
     )
@@ -260,6 +303,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Run the stage; returns the exit status."""
-    release = pack(options.run, options.data, options.release, options.name, options.version)
+    release = pack(
+        options.run,
+        options.data,
+        options.adults,
+        options.release,
+        options.name,
+        options.version,
+    )
     print(f"{release.label} in {release.directory}")
     return 0

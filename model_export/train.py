@@ -1,7 +1,9 @@
 """Train a classifier on films split by patient; can be stopped at any time and resumed.
 
-A run is a folder: ``experiment.json``, ``history.csv`` (one row an epoch), ``best.weights.h5`` (the
-epoch with the best validation AUC) and ``backup/`` (where a stopped run takes up again).
+A run is a folder: ``experiment.json``, ``history.csv`` (one row an epoch), ``run.weights.h5`` (of
+the last epoch, where the learning rate has come to rest) and ``backup/`` (where a stopped run takes
+up again). The best epoch on patients of the same hospital is not kept: all are near 0.99 there, and
+the choice would be one of chance, or of the hospital's habits.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from model_export.pretrained import load_imagenet
 
 WARM_UP_SHARE = 0.2
 MONITOR = "val_auc"
+WEIGHTS = "run.weights.h5"
 
 
 @keras.saving.register_keras_serializable(package="model_export")
@@ -114,7 +117,9 @@ def balanced_batches(
     def build(negative: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         index = tf.concat([negative, positive], axis=0)
         grey = tf.cast(tf.gather(films, index), tf.float32)
-        return augment(grey, setting), tf.gather(truth, index)[:, tf.newaxis]
+        labels = tf.gather(truth, index)
+        changed = augment(grey, setting, labels)
+        return tf.ensure_shape(changed, (None, *images.shape[1:])), labels[:, tf.newaxis]
 
     pairs = tf.data.Dataset.zip(tuple(halves))
     return pairs.map(build, num_parallel_calls=2).prefetch(4)
@@ -142,8 +147,8 @@ def compile_model(model: keras.Model, experiment: configs.Experiment, steps: int
 def _callbacks(
     run: Path, experiment: configs.Experiment, steps: int
 ) -> list[keras.callbacks.Callback]:
-    best = max(past_scores(run / "history.csv"), default=None)
     callbacks: list[keras.callbacks.Callback] = [
+        keras.callbacks.ModelCheckpoint(run / WEIGHTS, save_weights_only=True),
         TimeLeft(experiment.epochs, steps),
         keras.callbacks.CSVLogger(run / "history.csv", append=True),
         ResumableEarlyStopping(run / "history.csv", experiment.patience),
@@ -151,17 +156,6 @@ def _callbacks(
     ]
     if experiment.averaging:
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    callbacks.insert(
-        1 if experiment.averaging else 0,
-        keras.callbacks.ModelCheckpoint(
-            run / "best.weights.h5",
-            monitor=MONITOR,
-            mode="max",
-            save_best_only=True,
-            save_weights_only=True,
-            initial_value_threshold=best,
-        ),
-    )
     return callbacks
 
 
@@ -195,7 +189,7 @@ def train(experiment: configs.Experiment, data: Path, run: Path) -> None:
         callbacks=_callbacks(run, experiment, steps),
         verbose=0,
     )
-    print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes; best weights in {run}")
+    print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes; weights in {run}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,9 +199,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, required=True, help="folder of the run; resumed if it exists"
     )
+    parser.add_argument("--seed", type=int, help="another seed than the experiment's: a repeat")
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the stage; returns the exit status."""
-    train(configs.load(options.config), options.data, options.run)
+    experiment = configs.load(options.config)
+    if options.seed is not None:
+        experiment = dataclasses.replace(experiment, seed=options.seed)
+    train(experiment, options.data, options.run)
     return 0
