@@ -234,8 +234,8 @@ LIMITS: tuple[Promise, ...] = (
 )
 
 HIT_RATE = _(
-    "On %(films)s films on which radiologists had marked an opacity, the strongest point lay in it "
-    "in %(share)s. Allowing for chance, that is %(low)s to %(high)s %%."
+    "On %(films)s films called likely, on which radiologists had marked an opacity, the strongest "
+    "point lay in it in %(share)s. Allowing for chance, that is %(low)s to %(high)s %%."
 )
 ABOUT = _("about %(part)s of %(whole)s (%(hits)s of %(films)s)")
 COUNTED = _("%(hits)s of %(films)s")

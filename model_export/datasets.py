@@ -79,16 +79,18 @@ def load_labels_csv(
     column: str,
     positive: Sequence[str],
     negative: Sequence[str],
-    where: tuple[str, str] | None = None,
+    where: Sequence[tuple[str, str]] = (),
 ) -> list[LabelledFilm]:
     """``root/labels.csv`` with ``file``, ``patient`` and ``column``; other values are left out.
 
-    ``where``: a column and a text that it must contain, to stay inside one draw.
+    ``where``: columns and texts that they must contain, to stay inside one draw. Raises ValueError
+    for a column that is not there.
     """
     with (root / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    if rows and column not in rows[0]:
-        raise ValueError(f"labels.csv has no column {column!r}; it has {', '.join(rows[0])}")
+    for name in (column, *(name for name, _ in where)):
+        if rows and name not in rows[0]:
+            raise ValueError(f"labels.csv has no column {name!r}; it has {', '.join(rows[0])}")
     return [
         LabelledFilm(
             path=_image_path(root, row["file"]),
@@ -102,7 +104,7 @@ def load_labels_csv(
         )
         for row in rows
         if (row[column] in positive or row[column] in negative)
-        and (where is None or where[1] in row[where[0]])
+        and all(text in (row[name] or "") for name, text in where)
     ]
 
 

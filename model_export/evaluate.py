@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
@@ -154,24 +153,12 @@ def load_films(options: argparse.Namespace) -> list[LabelledFilm]:
         return split_by_patient(load_kermany(options.data)).test
     if not options.label_column:
         return [described(film, options.data) for film in load_class_folders(options.data)]
-    films = load_labels_csv(options.data, options.label_column, options.positive, options.negative)
-    for column, text in options.where:
-        names = rows_where(options.data / "labels.csv", column, text)
-        folders = (options.data / "images", options.data)
-        paths = {folder / name for name in names for folder in folders}
-        films = [film for film in films if film.path in paths]
+    films = load_labels_csv(
+        options.data, options.label_column, options.positive, options.negative, options.where
+    )
     if not films:
         raise ValueError(f"no film of {options.data} has such a label")
     return films
-
-
-def rows_where(table: Path, column: str, text: str) -> list[str]:
-    """File names of the rows whose ``column`` contains ``text``."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if rows and column not in rows[0]:
-        raise ValueError(f"{table.name} has no column {column!r}; it has {', '.join(rows[0])}")
-    return [row["file"] for row in rows if text in (row[column] or "")]
 
 
 def described(film: LabelledFilm, root: Path) -> LabelledFilm:

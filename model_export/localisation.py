@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from app.cxr.analysis import LIKELY, Analysis
 from app.cxr.model import open_graph
-from app.cxr.regions import peak
+from app.cxr.regions import body_mask, peak
 from model_export.datasets import LabelledFilm
 from model_export.figures import Figures, Pair, drawn, patient_of, share
 
@@ -122,6 +122,7 @@ def randomised(
     films = [pairs[index] for index in chosen]
     films_inputs = [inputs[index] for index in chosen]
     true_maps = maps_of(graph, films_inputs)
+    bodies = [body_mask(np.rint(seen[0, :, :, 0]).astype(np.uint8)) for seen in films_inputs]
     model = onnx.load(graph)
     hits, likeness = [], []
     for seed in tqdm(SEEDS, desc="shuffling weights", unit="network", leave=False):
@@ -129,7 +130,12 @@ def randomised(
             path = Path(folder) / "shuffled.onnx"
             onnx.save(shuffled(model, seed), path)
             maps = maps_of(path, films_inputs)
-        hits.append([_hit(found, *pair, boxes) for found, pair in zip(maps, films, strict=True)])
+        hits.append(
+            [
+                _hit(found, body, *pair, boxes)
+                for found, body, pair in zip(maps, bodies, films, strict=True)
+            ]
+        )
         likeness.append([alike(a, b) for a, b in zip(true_maps, maps, strict=True)])
     patients = np.array([patient_of(film) for film, _ in films], str)
     return {
@@ -142,9 +148,13 @@ def randomised(
 
 
 def _hit(
-    found: np.ndarray, film: LabelledFilm, analysis: Analysis, boxes: Mapping[str, list[Box]]
+    found: np.ndarray,
+    body: np.ndarray,
+    film: LabelledFilm,
+    analysis: Analysis,
+    boxes: Mapping[str, list[Box]],
 ) -> float:
-    point = peak(found, analysis.width or 1, analysis.height or 1)
+    point = peak(found, analysis.width or 1, analysis.height or 1, body)
     return float(is_inside(point, boxes[film.path.name]))
 
 

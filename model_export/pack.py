@@ -170,7 +170,7 @@ def child_scores(graph: Path, films: list[LabelledFilm], size: int) -> tuple[Sco
 
 def adult_scores(graph: Path, root: Path, size: int) -> Scores:
     """Scores of adults' films read by radiologists; ``root`` holds ``labels.csv``."""
-    films = load_labels_csv(root, ADULT_LABEL, OPACITY, NO_OPACITY, where=ADULT_DRAW)
+    films = load_labels_csv(root, ADULT_LABEL, OPACITY, NO_OPACITY, where=[ADULT_DRAW])
     images = read_films(films, size, "adult films")
     return Scores(
         np.array([film.label for film in films]), run_graph(graph, images)["logit"].ravel()

@@ -25,7 +25,7 @@ class ScriptedModel:
             operating_point=lambda _: SimpleNamespace(threshold=0.5, decide=lambda _: "likely"),
         )
 
-    def predict(self, model_input: np.ndarray) -> Prediction:
+    def predict(self, model_input: np.ndarray, age_years: float | None = None) -> Prediction:
         mean = float(model_input.mean())
         self.seen.append(mean)
         return Prediction(1.0, mean / 255, np.ones((2, 2), np.float32), self._scores[mean > 127])

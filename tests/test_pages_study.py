@@ -177,8 +177,9 @@ class TestHitRate:
 
         text = text_of(html_of(client, answered(model=model, answer=verdict)))
         assert (
-            "On 40 films on which radiologists had marked an opacity, the strongest point lay in "
-            "it in about 2 of 3 (27 of 40). Allowing for chance, that is 52 to 80 %." in text
+            "On 40 films called likely, on which radiologists had marked an opacity, the strongest "
+            "point lay in it in about 2 of 3 (27 of 40). Allowing for chance, that is 52 to 80 %."
+            in text
         )
 
     def test_it_stands_in_the_card_of_the_regions(self, client, switch_on):

@@ -408,13 +408,13 @@ def test_outputs_of_both_graphs_go_by_their_names(quantized):
         ] == [("", 18)]
 
 
-@pytest.mark.parametrize("output", OUTPUTS)
-def test_a_tampered_float_graph_fails_the_stage(quantized, tmp_path, output):
+@pytest.mark.parametrize(("tampered", "differs"), [("film_score", "film_score"), ("map", "logit")])
+def test_a_tampered_float_graph_fails_the_stage(quantized, tampered, differs):
     model = _explained(quantized)
-    unit = model.get_layer("film_score") if output == "film_score" else _map_unit(model)
+    unit = _map_unit(model) if tampered == "map" else model.get_layer("film_score")
     weights, bias = unit.get_weights()
     unit.set_weights([weights, bias + 0.01])
-    with pytest.raises(ParityError, match=output):
+    with pytest.raises(ParityError, match=differs):
         check_parity(model, quantized / FLOAT_GRAPH, SIZE)
 
 
@@ -552,16 +552,17 @@ def test_the_backbone_is_int8_and_the_head_is_float(quantized):
             if values.dtype == np.int8:  # reduce_range: one bit is left free
                 assert values.min() >= -64
                 assert values.max() <= 64
-    for output in OUTPUTS:
-        kinds = _kinds_up_to_the_first_mean(graph, makers, output)
-        assert not kinds & {"QuantizeLinear", "DequantizeLinear"} or output == "activation_map"
+    means = {"ReduceMean", "GlobalAveragePool"}
+    for output, ends in zip(OUTPUTS, ({"Conv"}, {"Conv"}, means), strict=True):
+        kinds = _kinds_behind(makers, output, ends)
+        assert not kinds & {"QuantizeLinear", "DequantizeLinear"}, output
 
 
-def _kinds_up_to_the_first_mean(graph: Any, makers: dict[str, Any], output: str) -> set[str]:
+def _kinds_behind(makers: dict[str, Any], output: str, ends: set[str]) -> set[str]:
     kinds, open_names = set(), [output]
     while open_names:
         node = makers.get(open_names.pop())
-        if node is not None and node.op_type not in ("ReduceMean", "GlobalAveragePool"):
+        if node is not None and node.op_type not in ends:
             kinds.add(node.op_type)
             open_names += node.input
     return kinds
@@ -599,6 +600,14 @@ def test_equal_graphs_pass_the_comparison():
 def test_an_int8_graph_that_answers_differently_fails_the_stage(small):
     with pytest.raises(ParityError):
         quantize.compare(EXACT, small, LABELS)
+
+
+def test_answers_are_compared_where_the_classes_part_and_not_at_zero():
+    moved = {**EXACT, "logit": EXACT["logit"] - 1}
+    flipped = {**moved, "logit": moved["logit"].copy()}
+    flipped["logit"][100:] = np.where(moved["logit"][100:] < 0, 0.1, moved["logit"][100:])
+    assert quantize.best_threshold(LABELS, moved["logit"].ravel()) == pytest.approx(-1)
+    assert quantize.compare(moved, flipped, LABELS)["agreement"] == 1
 
 
 @pytest.fixture(scope="module")
