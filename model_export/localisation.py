@@ -81,13 +81,17 @@ def _hits(pairs: Sequence[Pair], boxes: Mapping[str, list[Box]]) -> Figures:
 def shuffled(graph: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     """The graph with the values of every weight in another order: the same numbers, nothing learnt.
 
-    Scales and zero points of an int8 graph stay: they belong to the coding, not to the knowledge.
+    Scales and zero points of an int8 graph stay, and so does by how much a Resize enlarges: they
+    belong to the coding and the shape, not to the knowledge.
     """
     dice = np.random.default_rng(seed)
     changed = onnx.ModelProto()
     changed.CopyFrom(graph)
     coding = {
-        name for node in graph.graph.node if node.op_type in QUANTIZED for name in node.input[1:]
+        name
+        for node in graph.graph.node
+        if node.op_type in {*QUANTIZED, "Resize"}
+        for name in node.input[1:]
     }
     coded = {node.input[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"}
     for tensor in changed.graph.initializer:
