@@ -1,13 +1,14 @@
 # make run     set up and open the program                make test    set up and run every check
 # make lint    the checks that start nothing              make bench   the figures of docs/performance.md
 # make soak    the tests, larger (CLINIC_SOAK=10)         make train   how a model is made, stage by stage
+# make bundle  build what a clinic gets, into dist/       make bundle-test   drive what was built
 # make clean   remove what these made; never a clinic's data
 #
 # CLINIC_PYTHON names the interpreter to use; without it Python 3.11 or 3.12 is found by name.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := run
-.PHONY: run test check lint format bench soak train clean
+.PHONY: run test check lint format bench soak train bundle bundle-test clean
 
 RUN := .venv/bin/python
 DEV := .venv-dev/bin/python
@@ -62,12 +63,21 @@ train: .venv-dev/installed
 	@for stage in train tune combine gate export quantize pack evaluate card; do echo "  $(DEV) -m model_export $$stage"; done
 	@$(DEV) -m model_export --help
 
+bundle: .venv-bundle/installed
+	.venv-bundle/bin/python packaging/build.py
+
+bundle-test: .venv-dev/installed
+	CXR_BUNDLE=dist $(DEV) -m pytest tests/test_bundle.py $(ARGS)
+
 .venv/installed: requirements.txt
 	$(call environment,.venv,requirements.txt)
+
+.venv-bundle/installed: packaging/requirements.txt
+	$(call environment,.venv-bundle,packaging/requirements.txt --require-hashes)
 
 .venv-dev/installed: requirements.txt requirements-train.txt requirements-dev.txt
 	$(call environment,.venv-dev,requirements-dev.txt)
 
 clean:
-	rm -rf .venv .venv-dev build dist staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-dev .venv-bundle build dist staticfiles .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

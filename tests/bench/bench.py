@@ -29,7 +29,7 @@ from playwright.sync_api import Page, sync_playwright
 from model_export import phantom
 from tests.running import ROOT, serving
 
-CLINIC = [sys.executable, "run_clinic.py"]
+SOURCE = [sys.executable, "run_clinic.py"]
 MEGABYTE = 1e6
 NO_VNNI_FILMS = 8
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -76,6 +76,11 @@ def draw_films(folder: Path, count: int) -> None:
         Image.fromarray(film).save(folder / f"film-{seed:03}.jpg", quality=90)
 
 
+def clinic(options: argparse.Namespace) -> list[str]:
+    """How the program is called: the source, or what was built of it."""
+    return [str(options.program.resolve())] if options.program else SOURCE
+
+
 def analyze(films: Path, command: list[str], home: Path) -> list[dict[str, object]]:
     run = subprocess.run(
         [*command, "analyze", "--json", str(films)],
@@ -89,11 +94,11 @@ def analyze(films: Path, command: list[str], home: Path) -> list[dict[str, objec
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-def measure_analyze(films: Path, _options: argparse.Namespace) -> list[Figure]:
+def measure_analyze(films: Path, options: argparse.Namespace) -> list[Figure]:
     """The whole command: Python, model and films."""
     with fresh_home() as home:
         start = time.perf_counter()
-        lines = analyze(films, CLINIC, home)
+        lines = analyze(films, clinic(options), home)
         seconds = time.perf_counter() - start
     own = statistics.median(float(str(line["milliseconds"])) for line in lines)
     answered = sum(line["probability"] is not None for line in lines)
@@ -118,7 +123,7 @@ def measure_upload(films: Path, options: argparse.Namespace) -> list[Figure]:
     chosen = sorted(films.iterdir())[: options.uploads + 1]
     with (
         fresh_home() as home,
-        serving(CLINIC, environment(home)) as (visitor, _server),
+        serving(clinic(options), environment(home)) as (visitor, _server),
         sync_playwright() as play,
     ):
         browser = play.chromium.launch(
@@ -143,7 +148,7 @@ def measure_start(_films: Path, options: argparse.Namespace) -> list[Figure]:
             DROP_CACHES.write_text("3", encoding="ascii")
         with fresh_home() as home:
             start = time.perf_counter()
-            with serving(CLINIC, environment(home), pause=0.005):
+            with serving(clinic(options), environment(home), pause=0.005):
                 seconds.append(time.perf_counter() - start)
     return [under("serve to first 200, median", statistics.median(seconds), "s", 2)]
 
@@ -155,7 +160,7 @@ def resident(server: subprocess.Popen[bytes]) -> float:
 
 def measure_memory(films: Path, options: argparse.Namespace) -> list[Figure]:
     """The server alone: after it has come to rest, and after it has answered films."""
-    with fresh_home() as home, serving(CLINIC, environment(home)) as (visitor, server):
+    with fresh_home() as home, serving(clinic(options), environment(home)) as (visitor, server):
         visitor.get("/")
         time.sleep(5)
         idle = resident(server) / MEGABYTE
@@ -187,7 +192,7 @@ def measure_no_vnni(films: Path, _options: argparse.Namespace) -> list[Figure]:
     with fresh_home() as home, tempfile.TemporaryDirectory() as folder:
         for film in sorted(films.iterdir())[:NO_VNNI_FILMS]:
             shutil.copy(film, folder)
-        here = analyze(Path(folder), CLINIC, home)
+        here = analyze(Path(folder), SOURCE, home)
         there = analyze(Path(folder), emulated(), home)
     pairs = list(zip(here, there, strict=True))
     same = sum(one["answer"] == other["answer"] for one, other in pairs)
@@ -233,6 +238,9 @@ def machine() -> dict[str, object]:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=sorted(MEASURES))
+    parser.add_argument(
+        "--program", type=Path, help="what `make bundle` built, such as dist/Clinic/Clinic"
+    )
     parser.add_argument("--films", type=Path, help="a folder of films instead of drawn ones")
     parser.add_argument("--count", type=int, default=100, help="how many films to draw")
     parser.add_argument("--uploads", type=int, default=20, help="films sent through the pages")

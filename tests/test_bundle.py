@@ -1,0 +1,266 @@
+"""What a clinic is given, as it was built: never the source. ``make bundle`` first.
+
+``CXR_BUNDLE`` names the folder that ``packaging/build.py`` wrote; without it there is nothing to
+test here. Films are drawn by code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from model_export.phantom import chest_film
+from tests.films import encode
+from tests.running import ROOT, Visitor, serving, wait_for
+
+BUNDLE = Path(os.environ.get("CXR_BUNDLE") or "not-built").resolve()
+pytestmark = pytest.mark.skipif(not BUNDLE.is_dir(), reason="no bundle: CXR_BUNDLE is not set")
+FORMS = {"folder": BUNDLE / "Clinic" / "Clinic", "portable": BUNDLE / "Clinic-portable"}
+CONSOLE = BUNDLE / "Clinic" / "Clinic-console"
+LARGEST_MB = {"Clinic": 190, "Clinic-portable": 75, "*.run": 60}
+ANSWER = re.compile("likely|unlikely|cannot_say|refused")
+# A clinic's computer has no Python: nothing of this one's may be found by what was built
+BARE = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("films")
+    paths = [folder / f"film {seed}.png" for seed in range(6)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(encode(chest_film(seed, (512, 512)), "PNG"))
+    return paths
+
+
+@pytest.fixture(params=FORMS)
+def program(request: pytest.FixtureRequest) -> Path:
+    return FORMS[request.param]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A user's own, empty world, with a name that has spaces and non-Latin letters."""
+    world = tmp_path / "клиника ክሊኒክ 1"
+    for name in ("home", "tmp", "data"):
+        (world / name).mkdir(parents=True)
+    return {
+        **BARE,
+        "HOME": str(world / "home"),
+        "TMPDIR": str(world / "tmp"),
+        "CLINIC_HOME": str(world / "data"),
+    }
+
+
+def running(
+    program: Path, environment: dict[str, str]
+) -> AbstractContextManager[tuple[Visitor, subprocess.Popen[bytes]]]:
+    return serving([str(program)], environment)
+
+
+def lines(command: list[str], environment: dict[str, str]) -> list[dict[str, object]]:
+    told = subprocess.run(command, env=environment, capture_output=True, cwd=ROOT, check=False)
+    return [json.loads(line) for line in told.stdout.decode().splitlines()]
+
+
+@pytest.mark.parametrize("pattern", LARGEST_MB)
+def test_it_fits_on_the_stick(pattern):
+    (built,) = BUNDLE.glob(pattern)
+    files = [built] if built.is_file() else list(built.rglob("*"))
+    sizes = [path.lstat().st_size for path in files]  # a link takes no room
+    assert 1 < sum(sizes) / 1e6 <= LARGEST_MB[pattern]
+
+
+@pytest.mark.parametrize("command", ["serve", "analyze", "worker", "check", "version"])
+def test_every_command_of_the_source_is_in_the_console_program(command, environment):
+    told = subprocess.run(
+        [CONSOLE, command, "--help"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "usage" in told.stdout.lower()
+
+
+def test_the_installation_finds_no_fault_with_itself(environment):
+    told = subprocess.run([CONSOLE, "check"], env=environment, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def test_it_answers_as_the_source_does(films, environment):
+    analyze = ["analyze", "--json", "--age", "3", *map(str, films)]
+    source = lines([sys.executable, "run_clinic.py", *analyze], {**os.environ, **environment})
+    built = lines([str(CONSOLE), *analyze], environment)
+    assert len(built) == len(films)
+    assert any(line["probability"] is not None for line in built)
+    for ours, theirs in zip(built, source, strict=True):
+        assert ours["answer"] == theirs["answer"]
+        assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-4)
+
+
+def test_it_carries_its_licences_and_its_bill_of_materials():
+    licences = (BUNDLE / "Clinic" / "licences.txt").read_text(encoding="utf-8")
+    bill = json.loads((BUNDLE / "Clinic" / "sbom.cdx.json").read_text(encoding="utf-8"))
+    names = {component["name"].lower() for component in bill["components"]}
+    assert bill["bomFormat"] == "CycloneDX"
+    for package in ("django", "numpy", "onnxruntime", "pillow", "pydicom", "waitress"):
+        assert package in names
+        assert re.search(rf"^{package} \d", licences, re.IGNORECASE | re.MULTILINE)
+
+
+def test_nothing_of_the_workshop_is_in_it():
+    names = {path.name.lower() for path in (BUNDLE / "Clinic").rglob("*")}
+    assert not names & {"tensorflow", "keras", "onnx", "scipy", "model_export", "tests"}
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(chromium), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+def test_a_film_is_answered_and_found_again_after_a_restart(program, environment, films, browser):
+    page = browser.new_page()
+    with running(program, environment) as (visitor, _):
+        page.goto(visitor.address)
+        page.set_input_files("#films", films[0])
+        page.wait_for_url("**/studies/**")
+        expect(page.locator(".reading")).to_have_attribute("data-answer", ANSWER, timeout=60_000)
+    with running(program, environment) as (visitor, _):
+        page.goto(visitor.address)
+        expect(page.locator("[data-answer]").first).to_have_attribute("data-answer", ANSWER)
+    page.close()
+
+
+def test_what_was_taken_in_survives_a_kill_in_mid_batch(program, environment, films):
+    with running(program, environment) as (visitor, server):
+        studies = [visitor.upload(film) for film in films]
+        everyone = [
+            *psutil.Process(server.pid).children(recursive=True),
+            psutil.Process(server.pid),
+        ]
+        for process in everyone:
+            process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(everyone, timeout=30)
+    with running(program, environment) as (visitor, _):
+        for study in studies:
+            assert visitor.wait_for_answer(study)
+
+
+def test_a_second_start_shows_the_first(program, environment):
+    with running(program, environment) as (visitor, _):
+        second = subprocess.run(
+            [program, "serve", "--no-browser"], env=environment, capture_output=True, text=True
+        )
+        assert second.returncode == 0
+        assert visitor.address in second.stdout
+
+
+def test_data_of_the_source_program_is_taken_over(environment, films):
+    source = [sys.executable, str(ROOT / "run_clinic.py")]
+    with serving(source, {**os.environ, **environment}) as (visitor, _):
+        study = visitor.upload(films[0])
+        before = visitor.wait_for_answer(study)
+    with running(FORMS["folder"], environment) as (visitor, _):
+        assert visitor.wait_for_answer(study) == before
+
+
+def unpacked(environment: dict[str, str]) -> list[Path]:
+    return sorted(Path(environment["TMPDIR"]).glob("_MEI*"))
+
+
+def test_the_portable_program_leaves_nothing_behind(environment):
+    with running(FORMS["portable"], environment):
+        assert len(unpacked(environment)) == 1
+    assert unpacked(environment) == []
+
+
+def test_the_portable_program_sweeps_what_a_killed_one_left(environment):
+    with running(FORMS["portable"], environment) as (_, server):
+        for process in [*psutil.Process(server.pid).children(), psutil.Process(server.pid)]:
+            process.kill()
+        server.wait(timeout=30)
+    foreign = Path(environment["TMPDIR"]) / "_MEIsomebodyelse"
+    foreign.mkdir()
+    assert len(unpacked(environment)) == 2
+    with running(FORMS["portable"], environment):
+        pass
+    assert unpacked(environment) == [foreign]
+
+
+def test_the_portable_program_ends_when_the_process_that_unpacked_it_is_killed(environment):
+    with running(FORMS["portable"], environment) as (_, server):
+        children = psutil.Process(server.pid).children(recursive=True)
+        assert children
+        server.kill()
+        _gone, alive = psutil.wait_procs(children, timeout=60)
+        assert alive == []
+
+
+@pytest.fixture
+def installed(environment: dict[str, str]) -> Path:
+    (installer,) = BUNDLE.glob("*.run")
+    subprocess.run([installer, "--quiet"], env=environment, check=True, capture_output=True)
+    return Path(environment["HOME"]) / ".local" / "opt" / "clinic"
+
+
+def test_the_installer_puts_a_working_program_into_the_users_own_folders(installed, environment):
+    entry = Path(environment["HOME"]) / ".local/share/applications/clinic-cxr.desktop"
+    assert str(installed / "Clinic") in entry.read_text(encoding="utf-8")
+    with running(installed / "Clinic", environment) as (visitor, _):
+        assert visitor.get("/healthz")
+
+
+def test_installing_again_replaces_the_program_and_keeps_the_data(installed, environment):
+    (installed / "of an older version").touch()
+    kept = Path(environment["HOME"]) / ".local/share/ClinicCXR/clinic.sqlite3"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("a clinic's data")
+    (installer,) = BUNDLE.glob("*.run")
+    subprocess.run([installer, "--quiet"], env=environment, check=True, capture_output=True)
+    assert not (installed / "of an older version").exists()
+    assert kept.read_text() == "a clinic's data"
+
+
+@pytest.mark.parametrize(("words", "stays"), [([], True), (["--with-data"], False)])
+def test_the_uninstaller_keeps_the_data_unless_told(installed, environment, words, stays):
+    data = Path(environment["HOME"]) / ".local/share/ClinicCXR"
+    data.mkdir(parents=True)
+    subprocess.run([installed / "uninstall.sh", *words], env=environment, check=True)
+    assert not installed.exists()
+    assert data.exists() == stays
+
+
+def test_it_runs_from_a_stick_that_cannot_be_written(program, environment, tmp_path):
+    stick = tmp_path / "stick"
+    if program.name == "Clinic":
+        shutil.copytree(program.parent, stick, symlinks=True)
+    else:
+        stick.mkdir()
+        shutil.copy2(program, stick)
+    before = sorted(stick.rglob("*"))
+    for path in [stick, *before]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~0o222)
+    with running(stick / program.name, environment) as (visitor, _):
+        assert visitor.get("/healthz")
+    assert sorted(stick.rglob("*")) == before
+
+
+def test_it_ends_within_its_time_when_told_to(program, environment):
+    with running(program, environment) as (_, server):
+        children = psutil.Process(server.pid).children(recursive=True)
+    assert wait_for(lambda: server.poll() is not None, seconds=30)
+    assert not any(child.is_running() for child in children)
