@@ -57,7 +57,7 @@ NEXT_STEPS: Sentences = {
 
 CANNOT_SAY: Sentences = {
     "near_the_threshold": _(
-        "The probability lies too close to the threshold for an answer that can be relied on."
+        "The computer has been wrong too often on films that look like this one to give an answer."
     ),
 }
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from app.cxr.analysis import analyse
 from app.cxr.model import Model
@@ -49,16 +49,6 @@ def films() -> list[bytes]:
     answered = [film for film in drawn if analyse(film, model).probability is not None]
     assert len(answered) >= 4, "the model answers hardly any drawn film"
     return answered[:4]
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(chromium), args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
 
 
 def program(home: Path) -> AbstractContextManager[tuple[Visitor, object]]:

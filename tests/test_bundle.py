@@ -13,13 +13,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import expect
 
 from model_export.phantom import chest_film
 from tests.films import encode
@@ -119,16 +118,6 @@ def test_it_carries_its_licences_and_its_bill_of_materials():
 def test_nothing_of_the_workshop_is_in_it():
     names = {path.name.lower() for path in (BUNDLE / "Clinic").rglob("*")}
     assert not names & {"tensorflow", "keras", "onnx", "scipy", "model_export", "tests"}
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(chromium), args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
 
 
 def test_a_film_is_answered_and_found_again_after_a_restart(program, environment, films, browser):
