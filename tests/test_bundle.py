@@ -6,6 +6,7 @@ test here. Films are drawn by code.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from playwright.sync_api import expect
 from model_export.phantom import chest_film
 from tests.films import encode
 from tests.running import ROOT, Visitor, serving, wait_for
+from tests.test_offline import outside_in_strace
 
 BUNDLE = Path(os.environ.get("CXR_BUNDLE") or "not-built").resolve()
 pytestmark = pytest.mark.skipif(not BUNDLE.is_dir(), reason="no bundle: CXR_BUNDLE is not set")
@@ -253,3 +255,43 @@ def test_it_ends_within_its_time_when_told_to(program, environment):
         children = psutil.Process(server.pid).children(recursive=True)
     assert wait_for(lambda: server.poll() is not None, seconds=30)
     assert not any(child.is_running() for child in children)
+
+
+STRACE = [
+    "strace",
+    "-D",
+    "-f",
+    "-qq",
+    "-y",
+    "-e",
+    "trace=connect,sendto,sendmsg,openat,mkdir,rename",
+]
+WRITTEN = re.compile(r'(?:openat\([^"]*|mkdir\(|rename\()"(?P<path>/[^"]*)", (?P<how>[^)]*)')
+WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|^0\d+$|^\"")
+
+
+def written_outside(log: str, allowed: list[str]) -> set[str]:
+    """Paths that were opened for writing, made or renamed outside the allowed folders."""
+    paths = {
+        codecs.escape_decode(found["path"])[0].decode()
+        for line in log.splitlines()
+        if " ENOENT " not in line
+        and (found := WRITTEN.search(line))
+        and WRITES.search(found["how"])
+    }
+    return {path for path in paths if not path.startswith((*allowed, "/dev/", "/proc/self/"))}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
+def test_it_calls_nobody_and_writes_only_into_its_own_folders(
+    program, environment, films, tmp_path
+):
+    log = tmp_path / "strace.log"
+    with serving([*STRACE, "-o", str(log), str(program)], environment) as (visitor, _):
+        assert visitor.wait_for_answer(visitor.upload(films[0]))
+    seen = log.read_text(encoding="utf-8", errors="replace")
+    allowed = [environment["CLINIC_HOME"], environment["TMPDIR"]]
+    assert "clinic.sqlite3" in seen, "strace saw nothing of the program"
+    assert written_outside(seen, ["/nowhere/"]) != set(), "the watcher sees no writing at all"
+    assert written_outside(seen, allowed) == set()
+    assert outside_in_strace(log) == []
