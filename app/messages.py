@@ -57,7 +57,7 @@ NEXT_STEPS: Sentences = {
 
 CANNOT_SAY: Sentences = {
     "near_the_threshold": _(
-        "The computer has been wrong too often on films that look like this one to give an answer."
+        "On films that it scored like this one the computer was wrong too often to give an answer."
     ),
 }
 

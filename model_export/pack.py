@@ -47,9 +47,8 @@ ELSEWHERE = Augmentation(
 
 # Adults' few numbers are fitted on films that radiologists read, inside the one draw where label
 # and source are not the same thing.
-ADULT_LABEL, OPACITY = "radiologist_label", ["Lung Opacity"]
-NORMAL = ["Normal"]
-NO_OPACITY = [*NORMAL, "No Lung Opacity / Not Normal"]
+ADULT_LABEL = "radiologist_label"
+OPACITY, NORMAL, NOT_NORMAL = "Lung Opacity", "Normal", "No Lung Opacity / Not Normal"
 ADULT_DRAW = ("nih_findings", "Pneumonia")
 
 
@@ -122,17 +121,13 @@ def choose_band(
     may_miss = _allowed(aim.missed, sick.size)
     may_alarm = _allowed(aim.false_alarm, clear.size)
     lower = 0.0 if may_miss < 0 else float(np.sort(sick)[may_miss])
-    upper = 1.0 if may_alarm < 0 else _above(float(np.sort(clear)[-1 - may_alarm]))
+    upper = 1.0 if may_alarm < 0 else math.nextafter(np.sort(clear)[-1 - may_alarm], 1.0)
     return min(lower, threshold), max(upper, threshold)
 
 
 def _allowed(bound: float, films: int) -> int:
     """How many of ``films`` may be wrong; -1 where even none is too many to promise ``bound``."""
     return math.floor(bound * (films + 1)) - 1
-
-
-def _above(value: float) -> float:
-    return math.nextafter(value, 1.0)
 
 
 @dataclass(frozen=True)
@@ -181,14 +176,13 @@ def child_scores(graph: Path, films: list[LabelledFilm], size: int) -> tuple[Sco
 
 def adult_scores(graph: Path, root: Path, size: int) -> Scores:
     """Scores of adults' films read by radiologists; ``root`` holds ``labels.csv``."""
-    films = load_labels_csv(root, ADULT_LABEL, OPACITY, NO_OPACITY, where=[ADULT_DRAW])
-    normal = {
-        film.path for film in load_labels_csv(root, ADULT_LABEL, OPACITY, NORMAL, [ADULT_DRAW])
-    }
+    films = load_labels_csv(root, ADULT_LABEL, [OPACITY], [NORMAL, NOT_NORMAL], [ADULT_DRAW])
+    # the same rows in the same order, asked which are normal
+    again = load_labels_csv(root, ADULT_LABEL, [NORMAL], [OPACITY, NOT_NORMAL], [ADULT_DRAW])
     return Scores(
         np.array([film.label for film in films]),
         run_graph(graph, read_films(films, size, "adult films"))["logit"].ravel(),
-        np.array([film.label == 0 and film.path in normal for film in films]),
+        np.array([film.label == 1 for film in again]),
     )
 
 

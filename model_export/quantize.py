@@ -23,7 +23,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from app.cxr.metrics import auc, confusion
+from app.cxr.metrics import auc, youden_threshold
 from app.cxr.model import OUTPUTS, open_graph
 from model_export.datasets import load_kermany, read_films, split_by_patient
 from model_export.export import FLOAT_GRAPH, ParityError, load_experiment
@@ -179,17 +179,6 @@ def check_parity(run: Path, films: np.ndarray, labels: np.ndarray) -> dict[str, 
     return compare(exact, small, labels)
 
 
-def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Half-way between the two scores where sensitivity and specificity sum highest.
-
-    Youden 1950. ``labels`` 0 or 1 and ``scores``, both ``(count,)``, at least two scores differ.
-    """
-    known = np.unique(scores)
-    between = (known[:-1] + known[1:]) / 2
-    counts = [confusion(labels, scores, float(place)) for place in between]
-    return float(between[np.argmax([count.sensitivity + count.specificity for count in counts])])
-
-
 def compare(
     exact: dict[str, np.ndarray], small: dict[str, np.ndarray], labels: np.ndarray
 ) -> dict[str, float]:
@@ -199,7 +188,7 @@ def compare(
     meaning at zero, and the operating points are only chosen when the release is packed.
     """
     before, after = exact["logit"].ravel(), small["logit"].ravel()
-    threshold = best_threshold(labels, before)
+    threshold = youden_threshold(labels, before)
     maps = np.corrcoef(exact["activation_map"].ravel(), small["activation_map"].ravel())[0, 1]
     report = {
         "auc_loss": auc(labels, before) - auc(labels, after),

@@ -7,6 +7,7 @@ folder. The folder carries its bill of materials ``sbom.cdx.json`` (CycloneDX) a
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import importlib.metadata
 import os
@@ -27,7 +28,9 @@ sys.path.insert(0, str(ROOT))
 from app.settings import VERSION  # noqa: E402
 
 # The same input gives the same bundle: no random order of sets, no time of day in archives.
-REPEATABLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": "1767225600", "TZ": "UTC"}
+DATE = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+EPOCH = str(int(DATE.timestamp()))
+REPEATABLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH, "TZ": "UTC"}
 
 
 def run(*command: object, **environment: str) -> None:
@@ -111,8 +114,8 @@ def make_linux_installer() -> Path:
     target = DIST / f"clinic-{VERSION}-linux-x86_64.run"
     run(
         "makeself", "--xz", "--nox11", "--nomd5", "--nocrc", "--sha256", "--quiet",
-        "--tar-extra", "--sort=name --owner=0 --group=0 --numeric-owner --mtime=@1767225600",
-        "--packaging-date", "2026-01-01", stage, target, "Clinic chest X-ray", "./install.sh",
+        "--tar-extra", f"--sort=name --owner=0 --group=0 --numeric-owner --mtime=@{EPOCH}",
+        "--packaging-date", DATE.date(), stage, target, "Clinic chest X-ray", "./install.sh",
     )  # fmt: skip
     return target
 

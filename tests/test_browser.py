@@ -300,6 +300,7 @@ class TestDropping:
         drop(laptop, target, ("dropped.png", films[2]))
 
         laptop.wait_for_url("**/studies/**")
+        expect(laptop.locator(".reading")).to_have_attribute("data-answer", ANSWER)
 
     def test_three_files_with_a_bad_one_are_all_taken_care_of(self, browser, films, tmp_path):
         with program(tmp_path) as (visitor, _):

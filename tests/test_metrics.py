@@ -20,6 +20,7 @@ from app.cxr.metrics import (
     roc_curve,
     threshold_for_sensitivity,
     wilson,
+    youden_threshold,
 )
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
@@ -294,3 +295,22 @@ def test_no_higher_threshold_calls_as_much(films, sensitivity):
 def test_without_a_positive_film_no_threshold_can_be_chosen():
     with pytest.raises(ValueError, match="no positive films"):
         threshold_for_sensitivity(np.zeros(3, int), np.arange(3.0), 0.95)
+
+
+def test_youdens_threshold_lies_half_way_between_classes_that_part():
+    labels = np.array([0, 0, 1, 1])
+    assert youden_threshold(labels, np.array([-4.0, -2.0, 0.0, 3.0])) == -1
+
+
+@given(scored_films())
+def test_no_other_threshold_has_a_higher_sum_of_sensitivity_and_specificity(films):
+    labels, scores = films
+    assume(np.unique(scores).size > 1)
+
+    def both(threshold: float) -> float:
+        count = confusion(labels, scores, threshold)
+        return count.sensitivity + count.specificity
+
+    known = np.unique(scores)
+    others = [both(float(place)) for place in known[1:]]
+    assert both(youden_threshold(labels, scores)) >= max(others) - 1e-9

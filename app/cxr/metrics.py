@@ -181,3 +181,14 @@ def threshold_for_sensitivity(labels: np.ndarray, scores: np.ndarray, sensitivit
         raise ValueError("no positive films to choose a threshold on")
     missed = math.floor((1 - sensitivity) * positives.size + 1e-9)
     return float(positives[missed])
+
+
+def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Half-way between the two scores where sensitivity and specificity sum highest (Youden 1950).
+
+    At least two scores differ.
+    """
+    known = np.unique(scores)
+    between = (known[:-1] + known[1:]) / 2
+    counts = [confusion(labels, scores, float(place)) for place in between]
+    return float(between[np.argmax([count.sensitivity + count.specificity for count in counts])])

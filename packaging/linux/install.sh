@@ -9,10 +9,11 @@ if [ -x "$program/Clinic" ] && pgrep -u "$(id -u)" -f "^$program/Clinic" >/dev/n
     exit 1
 fi
 
+rm -rf "$program.new" # of an installation that was broken off
 mkdir -p "$program.new" "$menu"
 cp -R Clinic/. "$program.new/"
 cp uninstall.sh "$program.new/"
-# The new program is whole before the old one goes: a full disk or a power cut leaves one that works
+# The new program is whole before the old one is moved away: a full disk leaves the old one working
 rm -rf "$program.old"
 [ ! -e "$program" ] || mv "$program" "$program.old"
 mv "$program.new" "$program"
