@@ -1,5 +1,5 @@
 """Augmentation of film batches inside the tf.data pipeline: geometry, then exposure, then
-texture.
+texture, then what lies over the film.
 """
 
 from __future__ import annotations
@@ -8,6 +8,12 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from model_export.artefacts import borders, glare, markers, moire
+
+TONES = 5
+# share of the highest frequency below which the spectra are mixed: light and contrast, no rib
+LOW_FREQUENCIES = 0.05
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -15,9 +21,14 @@ class Augmentation:
 
     Angles in degrees; ``scale``, ``aspect``, ``gamma`` and ``contrast`` are half-widths of a log
     range; ``shift`` is a fraction of the side; ``brightness``, ``shading`` and ``noise`` are
-    fractions of the grey range; ``blur`` and ``erase`` are probabilities. ``aspect_of_class`` moves
-    the middle of the ``aspect`` range for films without and with pneumonia: where the classes
-    differ in shape at the source, opposite moves make the shape say nothing.
+    fractions of the grey range; ``perspective`` is the change of scale from edge to edge; ``tone``
+    bends the grey scale by a rising curve (half-width of the log slope of its parts); ``spectrum``
+    is how much of another film's low frequencies a film may take over (Yang & Soatto 2020); the
+    others are probabilities: ``blur`` (or sharpen), ``erase``, ``coarse`` (fewer pixels),
+    ``border``, ``marker``, and ``photo`` (glare and moiré of a phone's picture).
+    ``aspect_of_class`` moves the middle of the ``aspect`` range for films without and with
+    pneumonia: where the classes differ in shape at the source, opposite moves make the shape say
+    nothing.
     """
 
     rotation: float = 15.0
@@ -32,6 +43,13 @@ class Augmentation:
     blur: float = 0.0
     erase: float = 0.0
     shading: float = 0.0
+    perspective: float = 0.0
+    tone: float = 0.0
+    spectrum: float = 0.0
+    coarse: float = 0.0
+    border: float = 0.0
+    marker: float = 0.0
+    photo: float = 0.0
     aspect_of_class: tuple[float, float] = (0.0, 0.0)
 
 
@@ -58,8 +76,15 @@ def _transforms(
     shift_x, shift_y = _uniform(batch, setting.shift * side), _uniform(batch, setting.shift * side)
     offset_x = centre + shift_x - a * centre - b * centre
     offset_y = centre + shift_y - c * centre - d * centre
-    zeros = tf.zeros((batch,))
-    return tf.stack([a, b, offset_x, c, d, offset_y, zeros, zeros], axis=1)
+    # seen from aside: what is off the middle is divided by its distance from the eye
+    tilt_x, tilt_y = (_uniform(batch, setting.perspective) / side for _ in range(2))
+    away = 1 - (tilt_x + tilt_y) * centre
+    rows = [
+        a + centre * tilt_x, b + centre * tilt_y, offset_x - centre * (1 - away),
+        c + centre * tilt_x, d + centre * tilt_y, offset_y - centre * (1 - away),
+        tilt_x, tilt_y,
+    ]  # fmt: skip
+    return tf.stack([row / away for row in rows], axis=1)
 
 
 def _geometry(images: tf.Tensor, middle: tf.Tensor, setting: Augmentation) -> tf.Tensor:
@@ -92,10 +117,49 @@ def _exposure(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
         return tf.reshape(_uniform(shape[0], width), (-1, 1, 1, 1))
 
     grey = tf.clip_by_value(images / 255.0, 0.0, 1.0) ** tf.exp(per_film(setting.gamma))
+    if setting.tone:
+        grey = _bend(grey, setting.tone)
     mean = tf.reduce_mean(grey, axis=(1, 2, 3), keepdims=True)
     grey = (grey - mean) * tf.exp(per_film(setting.contrast)) + mean
     grey += per_film(setting.brightness)
     return tf.clip_by_value(grey, 0.0, 1.0) * 255.0
+
+
+def _bend(grey: tf.Tensor, tone: float) -> tf.Tensor:
+    """A rising curve of ``TONES`` straight parts from 0 to 1, another for every film."""
+    parts = tf.exp(tf.random.uniform((tf.shape(grey)[0], 1, 1, TONES), -tone, tone))
+    heights = parts / tf.reduce_sum(parts, axis=-1, keepdims=True)
+    filled = tf.clip_by_value(grey * TONES - tf.range(TONES, dtype=tf.float32), 0.0, 1.0)
+    return tf.reduce_sum(heights * filled, axis=-1, keepdims=True)
+
+
+def _mix_spectra(images: tf.Tensor, most: float) -> tf.Tensor:
+    """Give each film part of the low-frequency amplitudes of another of the batch, phases kept.
+
+    Partners are taken from the other end of the batch, where the other class stands: what light
+    and contrast say of the class is lost.
+    """
+    side = tf.shape(images)[1]
+    spectrum = tf.signal.rfft2d(images[..., 0])
+    amplitude = tf.abs(spectrum)
+    line = tf.cast(tf.range(side), tf.float32) / tf.cast(side, tf.float32)
+    rows = tf.minimum(line, 1 - line)[:, tf.newaxis]
+    low = tf.maximum(rows, line[tf.newaxis, : side // 2 + 1]) < LOW_FREQUENCIES / 2
+    share = tf.random.uniform((tf.shape(images)[0], 1, 1), 0.0, most) * tf.cast(low, tf.float32)
+    mixed = (1 - share) * amplitude + share * amplitude[::-1]
+    turned = spectrum * tf.cast(mixed / tf.maximum(amplitude, 1e-6), tf.complex64)
+    back = tf.signal.irfft2d(turned, fft_length=tf.stack([side, side]))
+    return tf.clip_by_value(back[..., tf.newaxis], 0.0, 255.0)
+
+
+def _coarsen(images: tf.Tensor, share: float) -> tf.Tensor:
+    """Part of the films as if scanned with a half to nine tenths of the pixels."""
+    shape = tf.shape(images)
+    fewer = tf.cast(tf.random.uniform(()) * 0.4 + 0.5, tf.float32)
+    side = tf.cast(tf.cast(shape[1], tf.float32) * fewer, tf.int32)
+    small = tf.image.resize(images, tf.stack([side, side]), "area")
+    chosen = tf.cast(tf.random.uniform((shape[0], 1, 1, 1)) < share, tf.float32)
+    return images + chosen * (tf.image.resize(small, shape[1:3]) - images)
 
 
 def _texture(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
@@ -132,16 +196,34 @@ def _rectangles(shape: tf.Tensor) -> tf.Tensor:
 def augment(images: tf.Tensor, setting: Augmentation, labels: tf.Tensor | None = None) -> tf.Tensor:
     """Change a batch at random: float32 ``(batch, side, side, 1)``, grey 0..255 in and out.
 
-    ``labels`` (``(batch,)``, 0 or 1) serve ``aspect_of_class`` alone; without them it is left out.
+    ``labels`` (float32 ``(batch,)``, 0..1, 0.5 for unknown) serve ``aspect_of_class`` alone;
+    without them it is left out.
     """
     if labels is None:
         middle = tf.zeros(tf.shape(images)[:1])
     else:
-        middle = tf.gather(tf.constant(setting.aspect_of_class), tf.cast(labels, tf.int32))
+        without, with_it = setting.aspect_of_class
+        middle = without + (with_it - without) * labels
     images = _geometry(images, middle, setting)
     if setting.shading:
         images = _shading(images, setting)
     images = _exposure(images, setting)
+    if setting.spectrum:
+        images = _mix_spectra(images, setting.spectrum)
+    if setting.coarse:
+        images = _coarsen(images, setting.coarse)
     if setting.noise or setting.blur or setting.erase:
         images = _texture(images, setting)
-    return images
+    return _cover(images, setting)
+
+
+def _cover(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
+    for draw, share in (
+        (markers, setting.marker),
+        (borders, setting.border),
+        (glare, setting.photo),
+        (moire, setting.photo),
+    ):
+        if share:
+            images = draw(images, share)
+    return tf.clip_by_value(images, 0.0, 255.0)

@@ -9,7 +9,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from model_export.export import MEMBERS, load_experiment
+from model_export.runs import MEMBERS, load_experiment
 
 
 def combine(members: list[Path], run: Path) -> None:

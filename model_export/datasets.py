@@ -67,7 +67,7 @@ def load_class_folders(root: Path) -> list[LabelledFilm]:
     films = [
         LabelledFilm(path, int(bool(POSITIVE_FOLDER.search(folder.name))), path.stem, root.name)
         for folder in sorted(path for path in root.iterdir() if path.is_dir())
-        for path in _films_under(folder)
+        for path in films_under(folder)
     ]
     if not films:
         raise ValueError(f"no films in class folders under {root}")
@@ -113,7 +113,8 @@ def _image_path(root: Path, name: str) -> Path:
     return inside if inside.exists() else root / name
 
 
-def _films_under(folder: Path) -> list[Path]:
+def films_under(folder: Path) -> list[Path]:
+    """Every film in a folder and the folders inside it, sorted."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILM_SUFFIXES)
 
 
@@ -144,7 +145,12 @@ def split_by_patient(films: Iterable[LabelledFilm]) -> Split:
 
 def read_films(films: Sequence[LabelledFilm], size: int, what: str = "films") -> np.ndarray:
     """Decode through the clinic's reader: uint8 ``(count, size, size, 1)``."""
-    images = np.empty((len(films), size, size, 1), np.uint8)
-    for index, film in enumerate(tqdm(films, desc=f"reading {what}", unit="film", leave=False)):
-        images[index] = np.rint(to_model_input(read_radiograph(film.path), size)[0])
+    return read_paths([film.path for film in films], size, what)
+
+
+def read_paths(paths: Sequence[Path], size: int, what: str) -> np.ndarray:
+    """As ``read_films``, of films without labels."""
+    images = np.empty((len(paths), size, size, 1), np.uint8)
+    for index, path in enumerate(tqdm(paths, desc=f"reading {what}", unit="film", leave=False)):
+        images[index] = np.rint(to_model_input(read_radiograph(path), size)[0])
     return images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import keras
@@ -13,48 +12,17 @@ import tensorflow as tf
 import tf2onnx
 
 from app.cxr.model import OUTPUTS, open_graph
-from model_export.augment import Augmentation
-from model_export.configs import Experiment
 from model_export.gate import load_gate
-from model_export.network import classifier, with_explanation
-from model_export.train import WEIGHTS
+from model_export.network import with_explanation
+from model_export.runs import load_members
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes
 FLOAT_GRAPH = "float.onnx"
-MEMBERS = "members.json"
 TOLERANCE = 1e-4
 
 
 class ParityError(RuntimeError):
     """A stage's output does not say what the stage before it says."""
-
-
-def load_experiment(run: Path) -> Experiment:
-    """The experiment that a run was trained with."""
-    values = json.loads((run / "experiment.json").read_text(encoding="utf-8"))
-    augmentation = values["augmentation"]
-    augmentation["aspect_of_class"] = tuple(augmentation["aspect_of_class"])
-    return Experiment(**{**values, "augmentation": Augmentation(**augmentation)})
-
-
-def load_trained(run: Path) -> keras.Model:
-    """The classifier of a run with its weights."""
-    experiment = load_experiment(run)
-    model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
-    model.load_weights(run / WEIGHTS)
-    return model
-
-
-def member_runs(run: Path) -> list[Path]:
-    """The runs whose mean a run answers with: those it joins, or itself."""
-    if not (run / MEMBERS).exists():
-        return [run]
-    return [Path(name) for name in json.loads((run / MEMBERS).read_text(encoding="utf-8"))]
-
-
-def load_members(run: Path) -> list[keras.Model]:
-    """The classifiers of ``member_runs``."""
-    return [load_trained(member) for member in member_runs(run)]
 
 
 def export(run: Path) -> Path:

@@ -74,7 +74,7 @@ def adult_films(folder: Path | None) -> list[LabelledFilm]:
 
 def train_gate(run: Path, data: Path, adults: Path | None) -> None:
     """Fit the gate of a trained run and write ``gate.npz``."""
-    from model_export.export import load_members
+    from model_export.runs import load_members
 
     trained = load_members(run)[0]
     size = trained.input_shape[1]

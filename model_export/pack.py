@@ -29,9 +29,9 @@ from model_export.datasets import (
     read_films,
     split_by_patient,
 )
-from model_export.export import load_experiment, member_runs
 from model_export.phantom import ZONES, chest_film
 from model_export.quantize import INT8_GRAPH, run_graph
+from model_export.runs import load_experiment, member_runs
 
 GRAPH = "model.onnx"
 DRAWS = 3

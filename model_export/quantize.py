@@ -26,7 +26,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from app.cxr.metrics import auc, youden_threshold
 from app.cxr.model import OUTPUTS, open_graph
 from model_export.datasets import load_kermany, read_films, split_by_patient
-from model_export.export import FLOAT_GRAPH, ParityError, load_experiment
+from model_export.export import FLOAT_GRAPH, ParityError
+from model_export.runs import load_experiment
 
 INT8_GRAPH = "int8.onnx"
 CALIBRATION_FILMS = 200

@@ -13,6 +13,7 @@ import csv
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -21,14 +22,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from model_export import configs
-from model_export.augment import Augmentation, augment
+from model_export.batches import balanced_batches, gather_films
 from model_export.datasets import load_kermany, read_films, split_by_patient
 from model_export.network import classifier
 from model_export.pretrained import load_imagenet
+from model_export.runs import WEIGHTS
 
 WARM_UP_SHARE = 0.2
 MONITOR = "val_auc"
-WEIGHTS = "run.weights.h5"
 
 
 @keras.saving.register_keras_serializable(package="model_export")
@@ -101,30 +102,6 @@ def past_scores(history: Path) -> list[float]:
         return [float(row[MONITOR]) for row in csv.DictReader(file)]
 
 
-def balanced_batches(
-    images: np.ndarray, labels: np.ndarray, batch: int, setting: Augmentation, seed: int
-) -> tf.data.Dataset:
-    """Endless batches, half of each class, augmented: films float32 0..255, labels ``(batch,
-    1)``.
-    """
-    halves = []
-    for label in (0, 1):
-        chosen = np.flatnonzero(labels == label)
-        order = tf.data.Dataset.from_tensor_slices(chosen).shuffle(len(chosen), seed=seed).repeat()
-        halves.append(order.batch(batch // 2))
-    films, truth = tf.constant(images), tf.constant(labels.astype(np.float32))
-
-    def build(negative: tf.Tensor, positive: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        index = tf.concat([negative, positive], axis=0)
-        grey = tf.cast(tf.gather(films, index), tf.float32)
-        labels = tf.gather(truth, index)
-        changed = augment(grey, setting, labels)
-        return tf.ensure_shape(changed, (None, *images.shape[1:])), labels[:, tf.newaxis]
-
-    pairs = tf.data.Dataset.zip(tuple(halves))
-    return pairs.map(build, num_parallel_calls=2).prefetch(4)
-
-
 def compile_model(model: keras.Model, experiment: configs.Experiment, steps: int) -> None:
     """AdamW under a one-cycle schedule; no weight decay on batch normalisation and biases."""
     optimizer = keras.optimizers.AdamW(
@@ -159,9 +136,17 @@ def _callbacks(
     return callbacks
 
 
-def train(experiment: configs.Experiment, data: Path, run: Path) -> None:
+def train(
+    experiment: configs.Experiment,
+    data: Path,
+    run: Path,
+    teachers: Sequence[Path] = (),
+    unlabelled: Path | None = None,
+) -> None:
     """Train ``experiment`` on the Kermany folder ``data`` into ``run``; resumes what it finds
     there.
+
+    ``teachers``: finished runs of the same input size; ``unlabelled``: a folder of films.
     """
     run.mkdir(parents=True, exist_ok=True)
     (run / "experiment.json").write_text(
@@ -169,19 +154,22 @@ def train(experiment: configs.Experiment, data: Path, run: Path) -> None:
     )
     keras.utils.set_random_seed(experiment.seed + len(past_scores(run / "history.csv")))
     split = split_by_patient(load_kermany(data))
-    images = read_films(split.train, experiment.size, "training films")
-    labels = np.array([film.label for film in split.train])
+    films = gather_films(experiment, split, teachers, unlabelled)
     held_out = read_films(split.validation, experiment.size, "validation films").astype(np.float32)
     truth = np.array([[film.label] for film in split.validation], np.float32)
 
-    steps = int(2 * labels.sum()) // experiment.batch
+    steps = 2 * int((films.labels == 1).sum()) // experiment.batch
     model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
     load_imagenet(model)
     compile_model(model, experiment, steps)
     started = time.monotonic()
     model.fit(
         balanced_batches(
-            images, labels, experiment.batch, experiment.augmentation, experiment.seed
+            films,
+            experiment.batch,
+            experiment.unlabelled,
+            experiment.augmentation,
+            experiment.seed,
         ),
         epochs=experiment.epochs,
         steps_per_epoch=steps,
@@ -200,6 +188,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", type=Path, required=True, help="folder of the run; resumed if it exists"
     )
     parser.add_argument("--seed", type=int, help="another seed than the experiment's: a repeat")
+    parser.add_argument("--teachers", type=Path, nargs="+", default=[], help="runs to learn from")
+    parser.add_argument("--unlabelled", type=Path, help="folder of films without labels")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -207,5 +197,5 @@ def main(options: argparse.Namespace) -> int:
     experiment = configs.load(options.config)
     if options.seed is not None:
         experiment = dataclasses.replace(experiment, seed=options.seed)
-    train(experiment, options.data, options.run)
+    train(experiment, options.data, options.run, options.teachers, options.unlabelled)
     return 0

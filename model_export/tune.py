@@ -34,8 +34,8 @@ from app.cxr.metrics import auc
 from model_export import configs
 from model_export.configs import Experiment
 from model_export.datasets import load_kermany, read_films, split_by_patient
-from model_export.export import load_trained
 from model_export.pack import elsewhere
+from model_export.runs import load_trained
 from model_export.train import train
 
 DATABASE = "study.db"

@@ -27,7 +27,6 @@ from app.cxr.model import OUTPUTS, Model
 from app.cxr.release import AGE_BANDS, UNKNOWN_AGE, Release
 from model_export import __main__ as command_line
 from model_export import combine, configs, evaluate, gate, negatives, pack, quantize, train
-from model_export.augment import Augmentation, augment
 from model_export.configs import Experiment
 from model_export.datasets import (
     LabelledFilm,
@@ -38,17 +37,10 @@ from model_export.datasets import (
     patient_of_kermany,
     split_by_patient,
 )
-from model_export.export import (
-    FLOAT_GRAPH,
-    ParityError,
-    check_parity,
-    export,
-    load_experiment,
-    load_members,
-    load_trained,
-)
+from model_export.export import FLOAT_GRAPH, ParityError, check_parity, export
 from model_export.network import FEATURES, MAP, Gate, LogMeanExp, classifier, with_explanation
 from model_export.phantom import ZONES, chest_film
+from model_export.runs import load_experiment, load_members, load_trained
 from tests.tiny_release import make_release
 
 SIZE = 64
@@ -163,60 +155,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
         load_labels_csv(labels_csv(tmp_path, [{"file": "1", "finding": "x"}]), "findings", [], [])
 
 
-# --- augmentation and batches -----------------------------------------------------------------
-
-NOTHING = Augmentation(
-    rotation=0, scale=0, aspect=0, shift=0, flip=False, gamma=0, contrast=0, brightness=0
-)
-STRONG = Augmentation(noise=0.2, blur=1.0, erase=1.0)
-
-
-@pytest.fixture(scope="module")
-def drawn() -> np.ndarray:
-    films = [chest_film(seed, (48, 48)) for seed in range(6)]
-    return np.stack(films)[..., np.newaxis].astype(np.float32)
-
-
-@pytest.mark.parametrize("setting", [Augmentation(), STRONG, gate.FILM_VARIETY, pack.ELSEWHERE])
-def test_augmented_films_keep_shape_and_grey_range(drawn, setting):
-    changed = augment(tf.constant(drawn), setting).numpy()
-    assert changed.shape == drawn.shape
-    assert changed.dtype == np.float32
-    assert changed.min() >= 0
-    assert changed.max() <= 255
-    assert np.isfinite(changed).all()
-    assert np.abs(changed - drawn).mean() > 1
-
-
-def test_without_ranges_augmentation_changes_nothing(drawn):
-    assert np.abs(augment(tf.constant(drawn), NOTHING).numpy() - drawn).max() < 1e-2
-
-
-def test_flip_gives_the_film_or_its_mirror_image(drawn):
-    many = np.repeat(drawn[:1], 40, axis=0)
-    changed = augment(tf.constant(many), dataclasses.replace(NOTHING, flip=True)).numpy()
-    same = [np.abs(film - drawn[0]).max() < 0.1 for film in changed]
-    mirrored = [np.abs(film - drawn[0][:, ::-1]).max() < 0.1 for film in changed]
-    assert all(one or other for one, other in zip(same, mirrored, strict=True))
-    assert any(same)
-    assert any(mirrored)
-
-
-def test_every_film_of_a_batch_is_changed_differently(drawn):
-    changed = augment(tf.constant(np.repeat(drawn[:1], 4, axis=0)), Augmentation()).numpy()
-    assert all(np.abs(changed[0] - other).mean() > 0.5 for other in changed[1:])
-
-
-def test_batches_hold_as_many_of_each_class_however_rare_one_is(drawn):
-    labels = np.array([0, 1, 1, 1, 1, 1])
-    images = drawn.astype(np.uint8)
-    batches = train.balanced_batches(images, labels, 4, NOTHING, seed=1).take(12)
-    seen = set()
-    for films, truth in batches:
-        assert truth.numpy().ravel().tolist() == [0, 0, 1, 1]
-        for film in films.numpy():
-            seen.add(int(np.abs(drawn - film).mean((1, 2, 3)).argmin()))
-    assert seen == set(range(6))
+# --- training --------------------------------------------------------------------------------
 
 
 def test_the_learning_rate_rises_for_a_fifth_and_falls_to_nothing():
@@ -381,9 +320,9 @@ def test_the_gate_tells_what_it_learnt_from():
     assert (gate.scores(learnt, others) < 0).mean() > 0.9
 
 
-def test_pictures_that_are_no_film_come_in_the_number_asked_for(drawn, monkeypatch):
+def test_pictures_that_are_no_film_come_in_the_number_asked_for(monkeypatch):
     monkeypatch.setattr(negatives, "PICTURE_FOLDERS", (("sklearn", "datasets/images"),))
-    films = drawn[..., 0].astype(np.uint8)
+    films = np.stack([chest_film(seed, (48, 48)) for seed in range(6)])
     pictures = negatives.negatives(films, 12, 48)
     assert pictures.shape == (12, 48, 48, 1)
     assert pictures.dtype == np.uint8

@@ -10,7 +10,11 @@ from model_export.augment import Augmentation
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that decides a training run. ``size``: side of the input in pixels."""
+    """Everything that decides a training run. ``size``: side of the input in pixels.
+
+    ``hard_share`` is how much of the target is the known label, the rest is what the teachers say;
+    ``unlabelled`` films a batch have only the teachers' word (noisy student, Xie et al. 2020).
+    """
 
     name: str
     size: int = 160
@@ -23,6 +27,8 @@ class Experiment:
     drop_connect: float = 0.2
     patience: int = 3
     averaging: float = 0.0
+    hard_share: float = 1.0
+    unlabelled: int = 0
     seed: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
 

@@ -1,0 +1,43 @@
+"""What a finished run holds: its experiment, its network, or the runs that it joins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keras
+
+from model_export.augment import Augmentation
+from model_export.configs import Experiment
+from model_export.network import classifier
+
+WEIGHTS = "run.weights.h5"
+MEMBERS = "members.json"
+
+
+def load_experiment(run: Path) -> Experiment:
+    """The experiment that a run was trained with."""
+    values = json.loads((run / "experiment.json").read_text(encoding="utf-8"))
+    augmentation = values["augmentation"]
+    augmentation["aspect_of_class"] = tuple(augmentation["aspect_of_class"])
+    return Experiment(**{**values, "augmentation": Augmentation(**augmentation)})
+
+
+def load_trained(run: Path) -> keras.Model:
+    """The classifier of a run with its weights."""
+    experiment = load_experiment(run)
+    model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
+    model.load_weights(run / WEIGHTS)
+    return model
+
+
+def member_runs(run: Path) -> list[Path]:
+    """The runs whose mean a run answers with: those it joins, or itself."""
+    if not (run / MEMBERS).exists():
+        return [run]
+    return [Path(name) for name in json.loads((run / MEMBERS).read_text(encoding="utf-8"))]
+
+
+def load_members(run: Path) -> list[keras.Model]:
+    """The classifiers of ``member_runs``."""
+    return [load_trained(member) for member in member_runs(run)]
