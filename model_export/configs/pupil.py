@@ -6,6 +6,10 @@
 Distillation from an ensemble (Hinton et al. 2015) and self-training with noise (Xie et al. 2020):
 the teachers see the films as they are, the pupil sees them changed by the augmentation of
 ``travel``. Of the adults' films only the pixels are used.
+
+Result of one run, 17 minutes, film and mirror image averaged: validation and held-out patients AUC
+0.994, adults (opacity against normal) 0.93, against all the rest 0.80; with ``style`` 0.996, 0.92,
+0.80.
 """
 
 from model_export.configs import Experiment

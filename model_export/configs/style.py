@@ -4,6 +4,9 @@
 
 Grey scale bent by a rising curve, low frequencies mixed with those of a film of the other class,
 fewer pixels, borders, markers, and on a tenth of the films the glare, moiré and slant of a phone.
+
+Result of one run, 14 minutes, film and mirror image averaged: validation and held-out patients AUC
+0.996, adults (opacity against normal) 0.91, against all the rest 0.79.
 """
 
 import dataclasses
