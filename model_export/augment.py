@@ -88,7 +88,9 @@ def _transforms(
 
 
 def _geometry(images: tf.Tensor, middle: tf.Tensor, setting: Augmentation) -> tf.Tensor:
-    """Move the films; what comes in from outside is black on half of them, any grey on the rest."""
+    """Move the films and their masks together; what comes in from outside is black on half of the
+    films, any grey on the rest, and no part of a mask.
+    """
     shape = tf.shape(images)
     batch = shape[0]
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -100,7 +102,8 @@ def _geometry(images: tf.Tensor, middle: tf.Tensor, setting: Augmentation) -> tf
         fill_mode="CONSTANT",
     )
     grey = tf.maximum(tf.random.uniform((batch, 1, 1, 1), -255.0, 255.0), 0.0)
-    return tf.where(moved < 1.0, grey, moved - 1.0)
+    films = tf.where(moved[..., :1] < 1.0, grey, moved[..., :1] - 1.0)
+    return tf.concat([films, tf.nn.relu(moved[..., 1:] - 1.0)], axis=-1)
 
 
 def _shading(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
@@ -196,15 +199,17 @@ def _rectangles(shape: tf.Tensor) -> tf.Tensor:
 def augment(images: tf.Tensor, setting: Augmentation, labels: tf.Tensor | None = None) -> tf.Tensor:
     """Change a batch at random: float32 ``(batch, side, side, 1)``, grey 0..255 in and out.
 
-    ``labels`` (float32 ``(batch,)``, 0..1, 0.5 for unknown) serve ``aspect_of_class`` alone;
-    without them it is left out.
+    Channels after the first are masks, 0..255: they are moved as the film is, and not otherwise
+    changed. ``labels`` (float32 ``(batch,)``, 0..1, 0.5 for unknown) serve ``aspect_of_class``
+    alone; without them it is left out.
     """
     if labels is None:
         middle = tf.zeros(tf.shape(images)[:1])
     else:
         without, with_it = setting.aspect_of_class
         middle = without + (with_it - without) * labels
-    images = _geometry(images, middle, setting)
+    moved = _geometry(images, middle, setting)
+    images, masks = moved[..., :1], moved[..., 1:]
     if setting.shading:
         images = _shading(images, setting)
     images = _exposure(images, setting)
@@ -214,7 +219,7 @@ def augment(images: tf.Tensor, setting: Augmentation, labels: tf.Tensor | None =
         images = _coarsen(images, setting.coarse)
     if setting.noise or setting.blur or setting.erase:
         images = _texture(images, setting)
-    return _cover(images, setting)
+    return tf.concat([_cover(images, setting), masks], axis=-1)
 
 
 def _cover(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:

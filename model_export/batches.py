@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from model_export.augment import Augmentation, augment
+from model_export.augment import augment
 from model_export.configs import Experiment
 from model_export.datasets import Split, films_under, read_films, read_paths
-from model_export.runs import load_trained
+from model_export.network import LOGIT, MAP, PLACE
+from model_export.opacities import draw_opacities
+from model_export.runs import Teacher, load_teacher
 
 UNKNOWN = 0.5
+# What the network is to say of a film with a drawn opacity: some are faint, and none is a disease.
+OF_DRAWN_OPACITY = 0.9
+Targets = dict[str, tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,45 +33,87 @@ class Films:
     targets: np.ndarray
 
 
-def balanced_batches(
-    films: Films, batch: int, unlabelled: int, setting: Augmentation, seed: int
-) -> tf.data.Dataset:
+def balanced_batches(films: Films, experiment: Experiment) -> tf.data.Dataset:
     """Endless augmented batches, half of each class, and ``unlabelled`` films more in the middle.
 
-    Films float32 0..255, targets ``(batch + unlabelled, 1)``.
+    Films float32 0..255 and, by the names of the network's outputs, what it is to say of each:
+    ``LOGIT`` ``(films, 1)`` and ``MAP`` as of ``places``.
     """
-    parts = []
-    for label, count in ((0.0, batch // 2), (UNKNOWN, unlabelled), (1.0, batch // 2)):
+    parts, half = [], experiment.batch // 2
+    for label, count in ((0.0, half), (UNKNOWN, experiment.unlabelled), (1.0, half)):
         if not count:
             continue
         chosen = np.flatnonzero(films.labels == label)
-        order = tf.data.Dataset.from_tensor_slices(chosen).shuffle(len(chosen), seed=seed).repeat()
-        parts.append(order.batch(count))
+        order = tf.data.Dataset.from_tensor_slices(chosen)
+        parts.append(order.shuffle(len(chosen), seed=experiment.seed).repeat().batch(count))
     images, known, wanted = (
         tf.constant(values) for values in (films.images, films.labels, films.targets)
     )
 
-    def build(*chosen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def build(*chosen: tf.Tensor) -> tuple[tf.Tensor, Targets]:
         index = tf.concat(chosen, axis=0)
         grey = tf.cast(tf.gather(images, index), tf.float32)
-        changed = augment(grey, setting, tf.gather(known, index))
-        films_out = tf.ensure_shape(changed, (None, *films.images.shape[1:]))
-        return films_out, tf.gather(wanted, index)[:, tf.newaxis]
+        labels, said = tf.gather(known, index), tf.gather(wanted, index)
+        changed, drawn = _change(grey, labels, experiment)
+        shape = (None, *films.images.shape[1:])
+        return tf.ensure_shape(changed, shape), _targets(labels, said, drawn, experiment)
 
     return tf.data.Dataset.zip(tuple(parts)).map(build, num_parallel_calls=2).prefetch(4)
 
 
-def teach(images: np.ndarray, teachers: Sequence[keras.Model]) -> np.ndarray:
+def _change(
+    grey: tf.Tensor, labels: tf.Tensor, experiment: Experiment
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The films augmented, some with opacities drawn first, and where those came to lie, 0..255."""
+    if not experiment.opacity:
+        return augment(grey, experiment.augmentation, labels), tf.zeros_like(grey)
+    by_chance = tf.random.uniform(tf.shape(labels)) < experiment.opacity
+    opaque, where = draw_opacities(grey, by_chance & (labels < 1.0))
+    changed = augment(tf.concat([opaque, where], axis=-1), experiment.augmentation, labels)
+    return changed[..., :1], changed[..., 1:]
+
+
+def _targets(
+    labels: tf.Tensor, said: tf.Tensor, drawn: tf.Tensor, experiment: Experiment
+) -> Targets:
+    of_place = places(drawn, said, labels) if experiment.opacity else no_places(said, experiment)
+    opaque = tf.reduce_any(of_place[..., 0] > 0, axis=(1, 2))
+    film = tf.where(opaque, tf.maximum(said, OF_DRAWN_OPACITY), said)
+    return {LOGIT: film[:, tf.newaxis], MAP: of_place}
+
+
+def places(drawn: tf.Tensor, said: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """What every place of the map is to say and how much that counts: ``(films, rows, columns,
+    2)``.
+
+    1 where half of a place or more is drawn opacity (``drawn``, 0..255), 0 where none is, each side
+    of equal weight. Where films may hold a disease of their own nothing is known of the rest: it
+    counts the less, the likelier the film was ``said`` to have one; with pneumonia not at all.
+    """
+    covered = tf.nn.avg_pool2d(drawn / 255.0, PLACE, PLACE, "VALID")
+    inside = tf.cast(covered >= 0.5, tf.float32)
+    outside = tf.cast(covered <= 0.0, tf.float32)
+
+    def evenly(chosen: tf.Tensor) -> tf.Tensor:
+        return chosen / tf.maximum(tf.reduce_sum(chosen, axis=(1, 2, 3), keepdims=True), 1.0)
+
+    clear = tf.where(labels < 1.0, 1.0 - said, 0.0)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    return tf.concat([inside, evenly(inside) + clear * evenly(outside)], axis=-1)
+
+
+def no_places(said: tf.Tensor, experiment: Experiment) -> tf.Tensor:
+    """As ``places`` where nothing is known of any place."""
+    side = experiment.size // PLACE
+    return tf.zeros((tf.shape(said)[0], side, side, 2))
+
+
+def teach(images: np.ndarray, teachers: Sequence[Teacher]) -> np.ndarray:
     """What the teachers together say of films and their mirror images: float32 ``(count,)``, 0..1.
 
     Teachers see the films unchanged; the pupil does not, and so has to say the same of a worse
     picture.
     """
-    logits = [
-        teacher.predict(shown.astype(np.float32), batch_size=64, verbose=0).ravel()
-        for teacher in teachers
-        for shown in (images, images[:, :, ::-1])
-    ]
+    logits = [teacher(shown) for teacher in teachers for shown in (images, images[:, :, ::-1])]
     return np.asarray(1 / (1 + np.exp(-np.mean(logits, axis=0))), np.float32)
 
 
@@ -76,7 +122,8 @@ def gather_films(
 ) -> Films:
     """The training films and, where the experiment asks for them, unlabelled ones and teachers.
 
-    Raises ValueError where it asks for what is not given.
+    ``teachers``: finished runs or packed releases. Raises ValueError where the experiment asks for
+    what is not given.
     """
     if (experiment.hard_share < 1 or experiment.unlabelled) and not teachers:
         raise ValueError(f"{experiment.name} learns from teachers; name their runs")
@@ -90,6 +137,6 @@ def gather_films(
         labels = np.concatenate([labels, np.full(len(more), UNKNOWN, np.float32)])
     if not teachers:
         return Films(images, labels, labels)
-    said = teach(images, [load_trained(run) for run in teachers])
+    said = teach(images, [load_teacher(path) for path in teachers])
     hard = np.where(labels == UNKNOWN, 0.0, experiment.hard_share).astype(np.float32)
     return Films(images, labels, hard * labels + (1 - hard) * said)

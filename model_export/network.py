@@ -29,6 +29,7 @@ PIXEL_SCALE = 128.0
 FEATURES = "features"
 FINE_LAYER = "block10_project_bn"
 MAP_FILTERS = 128
+PLACE = 16  # input pixels a side of one place of the map
 MAP = "activation_map"
 LOGIT = "logit"
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from app.cxr.model import open_graph
+from app.cxr.release import MANIFEST, Release
 from model_export.augment import Augmentation
 from model_export.configs import Experiment
 from model_export.network import classifier
+
+# From uint8 films ``(count, side, side, 1)`` to their scores (logits), float32 ``(count,)``.
+Teacher = Callable[[np.ndarray], np.ndarray]
 
 WEIGHTS = "run.weights.h5"
 MEMBERS = "members.json"
@@ -29,6 +36,21 @@ def load_trained(run: Path) -> keras.Model:
     model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
     model.load_weights(run / WEIGHTS)
     return model
+
+
+def load_teacher(path: Path) -> Teacher:
+    """What a finished run or a packed release says of films of its own input size."""
+    if (path / MANIFEST).exists():
+        release = Release.load(path)
+        session = open_graph(release.graph, threads=2)
+
+        def by_release(films: np.ndarray) -> np.ndarray:
+            said = [session.run(["logit"], {"image": one[None]})[0] for one in np.float32(films)]
+            return np.concatenate(said).ravel()
+
+        return by_release
+    model = load_trained(path)
+    return lambda films: model.predict(np.float32(films), batch_size=64, verbose=0).ravel()
 
 
 def member_runs(run: Path) -> list[Path]:

@@ -22,14 +22,15 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from model_export import configs
-from model_export.batches import balanced_batches, gather_films
+from model_export.batches import balanced_batches, gather_films, no_places
 from model_export.datasets import load_kermany, read_films, split_by_patient
-from model_export.network import classifier
+from model_export.network import LOGIT, MAP, classifier
 from model_export.pretrained import load_imagenet
 from model_export.runs import WEIGHTS
 
 WARM_UP_SHARE = 0.2
-MONITOR = "val_auc"
+MONITOR = "val_logit_auc"
+PLACES_WEIGHT = 0.5
 
 
 @keras.saving.register_keras_serializable(package="model_export")
@@ -113,12 +114,29 @@ def compile_model(model: keras.Model, experiment: configs.Experiment, steps: int
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
     model.compile(
         optimizer,
-        keras.losses.BinaryCrossentropy(
-            from_logits=True, label_smoothing=experiment.label_smoothing
-        ),
-        metrics=[keras.metrics.AUC(from_logits=True, num_thresholds=2000, name="auc")],
+        {
+            LOGIT: keras.losses.BinaryCrossentropy(
+                from_logits=True, label_smoothing=experiment.label_smoothing
+            ),
+            MAP: places_loss,
+        },
+        loss_weights={LOGIT: 1.0, MAP: PLACES_WEIGHT},
+        metrics={LOGIT: keras.metrics.AUC(from_logits=True, num_thresholds=2000, name="auc")},
         jit_compile=False,
     )
+
+
+def places_loss(wanted: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy of the places of films, ``(films,)``; ``wanted`` as of ``batches.places``."""
+    target, weight = wanted[..., :1], wanted[..., 1:]
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(target, scores)
+    return tf.reduce_sum(weight * losses, axis=(1, 2, 3))
+
+
+def trainable(model: keras.Model) -> keras.Model:
+    """The same network with its map as a second output, which is taught as well."""
+    outputs = {name: model.get_layer(name).output for name in (LOGIT, MAP)}
+    return keras.Model(model.input, outputs, name=model.name)
 
 
 def _callbacks(
@@ -146,7 +164,8 @@ def train(
     """Train ``experiment`` on the Kermany folder ``data`` into ``run``; resumes what it finds
     there.
 
-    ``teachers``: finished runs of the same input size; ``unlabelled``: a folder of films.
+    ``teachers``: finished runs or releases of the same input size; ``unlabelled``: a folder of
+    films.
     """
     run.mkdir(parents=True, exist_ok=True)
     (run / "experiment.json").write_text(
@@ -156,24 +175,20 @@ def train(
     split = split_by_patient(load_kermany(data))
     films = gather_films(experiment, split, teachers, unlabelled)
     held_out = read_films(split.validation, experiment.size, "validation films").astype(np.float32)
-    truth = np.array([[film.label] for film in split.validation], np.float32)
+    truth = tf.constant([film.label for film in split.validation], tf.float32)
+    wanted = {LOGIT: truth[:, tf.newaxis], MAP: no_places(truth, experiment)}
 
     steps = 2 * int((films.labels == 1).sum()) // experiment.batch
     model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
     load_imagenet(model)
+    model = trainable(model)
     compile_model(model, experiment, steps)
     started = time.monotonic()
     model.fit(
-        balanced_batches(
-            films,
-            experiment.batch,
-            experiment.unlabelled,
-            experiment.augmentation,
-            experiment.seed,
-        ),
+        balanced_batches(films, experiment),
         epochs=experiment.epochs,
         steps_per_epoch=steps,
-        validation_data=tf.data.Dataset.from_tensor_slices((held_out, truth)).batch(64),
+        validation_data=tf.data.Dataset.from_tensor_slices((held_out, wanted)).batch(64),
         callbacks=_callbacks(run, experiment, steps),
         verbose=0,
     )
@@ -188,7 +203,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run", type=Path, required=True, help="folder of the run; resumed if it exists"
     )
     parser.add_argument("--seed", type=int, help="another seed than the experiment's: a repeat")
-    parser.add_argument("--teachers", type=Path, nargs="+", default=[], help="runs to learn from")
+    parser.add_argument(
+        "--teachers", type=Path, nargs="+", default=[], help="runs or releases to learn from"
+    )
     parser.add_argument("--unlabelled", type=Path, help="folder of films without labels")
 
 

@@ -15,7 +15,12 @@ from model_export.augment import Augmentation, augment
 from model_export.batches import Films, balanced_batches, gather_films, teach
 from model_export.configs import Experiment, load
 from model_export.datasets import LabelledFilm, Split
+from model_export.network import LOGIT, MAP
+from model_export.opacities import LEAST_CHANGE, draw_opacities
 from model_export.phantom import chest_film
+from model_export.runs import load_teacher
+from model_export.train import places_loss
+from tests.tiny_release import make_release
 
 NOTHING = Augmentation(
     rotation=0, scale=0, aspect=0, shift=0, flip=False, gamma=0, contrast=0, brightness=0
@@ -131,6 +136,81 @@ def test_markers_are_bright_and_small():
     assert (marked > 0).mean((1, 2, 3)).max() < artefacts.MARKERS * 0.2**2
 
 
+# --- drawn opacities ---------------------------------------------------------------------------
+
+
+def test_opacities_brighten_their_places_on_the_chosen_films_and_darken_nothing(drawn):
+    chosen = tf.constant([True, False, True, True, False, True])
+    opaque, where = (part.numpy() for part in draw_opacities(tf.constant(drawn), chosen))
+    change = opaque - drawn
+    assert change.min() >= 0
+    assert opaque.max() <= 255
+    assert set(np.unique(where)) == {0, 255}
+    assert change[where > 0].min() > LEAST_CHANGE
+    assert [bool(film.any()) for film in change] == chosen.numpy().tolist()
+
+
+def test_opacities_lie_on_either_side_of_the_spine_and_never_alike(drawn):
+    many = tf.constant(np.repeat(drawn[:1], 60, axis=0))
+    where = draw_opacities(many, tf.fill((60,), True))[1].numpy()[..., 0]
+    columns = np.where(where > 0)[2]
+    assert (columns < 20).any()
+    assert (columns > 28).any()
+    assert len({film.tobytes() for film in where}) > 50
+
+
+def test_masks_move_with_the_film_and_keep_their_light():
+    bright = np.zeros((8, 64, 64, 1), np.float32)
+    bright[:, 20:40, 8:24] = 255
+    with_masks = tf.concat([bright, bright], axis=-1)
+    setting = Augmentation(gamma=0, contrast=0, brightness=0)
+    changed = augment(with_masks, setting).numpy()
+    for before, film, mask in zip(bright, changed[..., 0], changed[..., 1], strict=True):
+        assert np.abs(mask - before[..., 0]).mean() > 1
+        assert mask[film > 254].min() > 254
+    darker = augment(with_masks, dataclasses.replace(NOTHING, shading=0.5, gamma=1.0)).numpy()
+    assert (darker[..., 1:] == bright).all()
+    assert (darker[..., :1] != bright).any()
+
+
+def test_a_place_counts_where_it_is_known_what_is_there():
+    drawn_places = np.zeros((4, 48, 48, 1), np.float32)
+    drawn_places[:2, :16, :16] = 255
+    drawn_places[:2, 16:20, :16] = 255  # a quarter of the next place: neither one nor the other
+    said, labels = tf.constant([0.0, 0.75, 0.2, 1.0]), tf.constant([0.0, 0.5, 0.0, 1.0])
+    target, weight = np.moveaxis(batches.places(tf.constant(drawn_places), said, labels), -1, 0)
+    assert target[:2].sum(axis=(1, 2)).tolist() == [1, 1]
+    assert (target[:2, 0, 0] == 1).all()
+    assert weight[:2, 0, 0].tolist() == [1, 1]
+    assert weight[:2, 1, 0].tolist() == [0, 0]
+    assert weight.sum(axis=(1, 2)) == pytest.approx([2, 1.25, 0.8, 0])
+
+
+def test_a_film_with_a_drawn_opacity_is_to_be_called_and_one_without_is_left_as_it_was(drawn):
+    setting = Experiment(name="all", size=48, batch=4, opacity=1.0, augmentation=NOTHING)
+    films = of_labels(np.repeat(drawn, 2, axis=0), [0, 1] * 6)
+    for _, wanted in balanced_batches(films, setting).take(4):
+        seen = (wanted[MAP].numpy()[..., 0] > 0).any(axis=(1, 2))
+        called = wanted[LOGIT].numpy().ravel()
+        assert not seen[2:].any()
+        assert called == pytest.approx(np.where(seen, batches.OF_DRAWN_OPACITY, [0, 0, 1, 1]))
+
+
+def test_the_loss_of_places_leaves_out_what_has_no_weight():
+    scores = tf.constant(np.float32([[[[5.0], [-5.0]]]]))
+    right = tf.constant(np.float32([[[[1, 0.5], [0, 0.5]]]]))
+    wrong = tf.constant(np.float32([[[[0, 0.5], [1, 0.5]]]]))
+    unknown = tf.constant(np.float32([[[[0, 0.0], [1, 0.0]]]]))
+    losses = [float(places_loss(wanted, scores)[0]) for wanted in (right, wrong, unknown)]
+    assert losses == pytest.approx([0.0067, 5.0067, 0], abs=1e-3)
+
+
+def test_a_packed_release_teaches_as_a_run_does(tmp_path, drawn):
+    release = make_release(tmp_path / "release")
+    said = load_teacher(release)(np.zeros((3, 40, 40, 1), np.uint8))
+    assert said.shape == (3,)
+
+
 # --- batches ----------------------------------------------------------------------------------
 
 
@@ -142,8 +222,10 @@ def of_labels(images: np.ndarray, labels: list[float]) -> Films:
 def test_batches_hold_as_many_of_each_class_however_rare_one_is(drawn):
     films = of_labels(drawn, [0, 1, 1, 1, 1, 1])
     seen = set()
-    for shown, truth in balanced_batches(films, 4, 0, NOTHING, seed=1).take(12):
-        assert truth.numpy().ravel().tolist() == [0, 0, 1, 1]
+    plain = Experiment(name="plain", size=48, batch=4, augmentation=NOTHING)
+    for shown, truth in balanced_batches(films, plain).take(12):
+        assert truth[LOGIT].numpy().ravel().tolist() == [0, 0, 1, 1]
+        assert not truth[MAP].numpy().any()
         for film in shown.numpy():
             seen.add(int(np.abs(drawn - film).mean((1, 2, 3)).argmin()))
     assert seen == set(range(6))
@@ -153,19 +235,18 @@ def test_unlabelled_films_stand_between_the_classes_with_what_the_teachers_said(
     films = dataclasses.replace(
         of_labels(drawn, [0, 0.5, 0.5, 1, 1, 0]), targets=np.float32([0.1, 0.7, 0.7, 0.9, 0.9, 0.1])
     )
-    for shown, wanted in balanced_batches(films, 4, 3, NOTHING, seed=1).take(4):
+    plain = Experiment(name="plain", size=48, batch=4, unlabelled=3, augmentation=NOTHING)
+    for shown, wanted in balanced_batches(films, plain).take(4):
         assert len(shown) == 7
-        assert wanted.numpy().ravel() == pytest.approx([0.1, 0.1, 0.7, 0.7, 0.7, 0.9, 0.9])
+        assert wanted[LOGIT].numpy().ravel() == pytest.approx([0.1, 0.1, 0.7, 0.7, 0.7, 0.9, 0.9])
 
 
 # --- teachers ---------------------------------------------------------------------------------
 
 
-class Teacher:
+def teacher(films: np.ndarray) -> np.ndarray:
     """A network that answers with a film's brightness on its left, as a logit."""
-
-    def predict(self, films: np.ndarray, **_: object) -> np.ndarray:
-        return films[:, :, : films.shape[2] // 2].mean((1, 2, 3))[:, None] / 100
+    return films[:, :, : films.shape[2] // 2].mean((1, 2, 3)) / 100
 
 
 PUPIL = Experiment(name="pupil", size=48, hard_share=0.5, unlabelled=2)
@@ -192,17 +273,17 @@ def adults(tmp_path, drawn) -> Path:
 
 def test_teachers_speak_of_the_film_and_its_mirror_image_alike(drawn):
     films = drawn.astype(np.uint8)
-    said = teach(films, [Teacher(), Teacher()])
-    assert said == pytest.approx(teach(films[:, :, ::-1], [Teacher()]))
+    said = teach(films, [teacher, teacher])
+    assert said == pytest.approx(teach(films[:, :, ::-1], [teacher]))
     assert said == pytest.approx(1 / (1 + np.exp(-films.mean((1, 2, 3)) / 100)))
 
 
 def test_a_target_is_part_label_and_part_teacher_and_all_teacher_without_a_label(
     known, adults, monkeypatch
 ):
-    monkeypatch.setattr(batches, "load_trained", lambda run: Teacher())
+    monkeypatch.setattr(batches, "load_teacher", lambda run: teacher)
     films = gather_films(PUPIL, known, [Path("run")], adults)
-    said = teach(films.images, [Teacher()])
+    said = teach(films.images, [teacher])
     assert films.labels.tolist() == [0, 1, 0, 1, 0.5, 0.5]
     assert films.targets[:4] == pytest.approx(said[:4] / 2 + np.float32([0, 0.5, 0, 0.5]))
     assert films.targets[4:] == pytest.approx(said[4:])

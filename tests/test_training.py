@@ -47,6 +47,9 @@ SIZE = 64
 EXPERIMENT = Experiment(
     name="tiny", size=SIZE, epochs=2, batch=8, patience=5, averaging=0.5, drop_connect=0.0
 )
+EXPERIMENTS = sorted(
+    path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem != "__init__"
+)
 # films a class in each part of the split
 PARTS = {"train": 8, "validation": 5, "test": 3}
 
@@ -185,17 +188,17 @@ def test_early_stopping_counts_the_epochs_before_the_interruption(tmp_path, past
     history = tmp_path / "history.csv"
     if past:
         rows = "".join(f"{epoch},{value}\n" for epoch, value in enumerate(past))
-        history.write_text(f"epoch,val_auc\n{rows}")
+        history.write_text(f"epoch,{train.MONITOR}\n{rows}")
     stopping = train.ResumableEarlyStopping(history, patience=2)
     stopping.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
     stopping.model.stop_training = False
     stopping.on_train_begin()
     for epoch, value in enumerate(then, start=len(past)):
-        stopping.on_epoch_end(epoch, {"val_auc": value})
+        stopping.on_epoch_end(epoch, {train.MONITOR: value})
     assert bool(stopping.model.stop_training) is stops
 
 
-@pytest.mark.parametrize("name", ["first_light"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_is_found_by_name_and_opens_with_its_command(name):
     assert configs.load(name).name == name
     module = __import__(f"model_export.configs.{name}", fromlist=["EXPERIMENT"])

@@ -14,6 +14,7 @@ class Experiment:
 
     ``hard_share`` is how much of the target is the known label, the rest is what the teachers say;
     ``unlabelled`` films a batch have only the teachers' word (noisy student, Xie et al. 2020).
+    ``opacity``: share of the films not known to have pneumonia that get drawn opacities.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Experiment:
     averaging: float = 0.0
     hard_share: float = 1.0
     unlabelled: int = 0
+    opacity: float = 0.0
     seed: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
 
