@@ -45,7 +45,8 @@ def load_teacher(path: Path) -> Teacher:
         session = open_graph(release.graph, threads=2)
 
         def by_release(films: np.ndarray) -> np.ndarray:
-            said = [session.run(["logit"], {"image": one[None]})[0] for one in np.float32(films)]
+            each = films.astype(np.float32)[:, np.newaxis]
+            said = [session.run(["logit"], {"image": one})[0] for one in each]
             return np.concatenate(said).ravel()
 
         return by_release
