@@ -2,13 +2,14 @@
 # make lint    the checks that start nothing              make bench   the figures of docs/performance.md
 # make soak    the tests, larger (CLINIC_SOAK=10)         make train   how a model is made, stage by stage
 # make bundle  build what a clinic gets, into dist/       make bundle-test   drive what was built
+# make bundle-windows, make bundle-windows-test           the same for Windows, under Wine (packaging/README.md)
 # make clean   remove what these made; never a clinic's data
 #
 # CLINIC_PYTHON names the interpreter to use; without it Python 3.11 or 3.12 is found by name.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := run
-.PHONY: run test check lint format bench soak train bundle bundle-test clean
+.PHONY: run test check lint format bench soak train bundle bundle-test bundle-windows bundle-windows-test clean
 
 RUN := .venv/bin/python
 DEV := .venv-dev/bin/python
@@ -68,6 +69,12 @@ bundle: .venv-bundle/installed
 
 bundle-test: .venv-dev/installed
 	CXR_BUNDLE=dist $(DEV) -m pytest tests/test_bundle.py $(ARGS)
+
+bundle-windows: .venv-bundle/installed
+	.venv-bundle/bin/python packaging/build.py --windows
+
+bundle-windows-test: .venv-dev/installed
+	CXR_WINDOWS_BUNDLE=dist/windows $(DEV) -m pytest tests/test_windows_bundle.py $(ARGS)
 
 .venv/installed: requirements.txt
 	$(call environment,.venv,requirements.txt)

@@ -1,29 +1,32 @@
 """Build what a clinic gets: ``python packaging/build.py`` in the environment of requirements.txt.
 
-Writes into ``dist/``: the one-folder bundle ``Clinic/``, the portable file ``Clinic-portable``, the
-installer ``clinic-VERSION-linux-x86_64.run`` and ``files.sha256``, the hash of every file of the
-folder. The folder carries its bill of materials ``sbom.cdx.json`` (CycloneDX) and ``licences.txt``.
+Builds for the system it runs on; on Linux, ``--windows`` builds for Windows (wine.py). Writes into
+``dist/`` or ``dist/windows/`` the one-folder bundle ``Clinic/``, the portable file, the installer
+and ``files.sha256``, the hash of every file of the folder. The folder carries its bill of materials
+``sbom.cdx.json`` (CycloneDX) and ``licences.txt``.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
-import hashlib
-import importlib.metadata
 import os
-import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-DIST = ROOT / "dist"
 BUILD = ROOT / "build"
-FOLDER = DIST / "Clinic"
+REQUIREMENTS = ROOT / "requirements.txt"
 
 sys.path.insert(0, str(ROOT))
+
+import papers  # noqa: E402
+import wine  # noqa: E402
 
 from app.settings import VERSION  # noqa: E402
 
@@ -33,91 +36,102 @@ EPOCH = str(int(DATE.timestamp()))
 REPEATABLE = {"PYTHONHASHSEED": "0", "SOURCE_DATE_EPOCH": EPOCH, "TZ": "UTC"}
 
 
-def run(*command: object, **environment: str) -> None:
+@dataclass(frozen=True)
+class System:
+    """A system that is built for, and with which Python."""
+
+    dist: Path
+    portable: str
+    make_installer: Callable[[System], Path]
+    command: list[str] = field(default_factory=lambda: [sys.executable])
+    python: Path = Path(sys.base_prefix)
+    packages: list[str] = field(default_factory=lambda: list(sys.path))
+
+    @property
+    def folder(self) -> Path:
+        """The one-folder bundle."""
+        return self.dist / "Clinic"
+
+
+def run(*command: object) -> None:
     """Run a tool; what fails stops the build."""
-    subprocess.run(
-        [str(part) for part in command],
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, **REPEATABLE, **environment},
-    )
+    words = [str(part) for part in command]
+    subprocess.run(words, check=True, cwd=ROOT, env={**os.environ, **REPEATABLE})
 
 
-def freeze(form: str) -> None:
-    """PyInstaller, once for the ``folder`` and once for the ``portable`` file."""
-    run(
-        sys.executable, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "WARN",
-        "--distpath", DIST, "--workpath", BUILD / form, HERE / "clinic.spec", CLINIC_BUNDLE=form,
-    )  # fmt: skip
+def freeze(system: System) -> None:
+    """PyInstaller: the folder and the portable file, of one analysis."""
+    words = [
+        *system.command, "-m", "PyInstaller", "--noconfirm", "--clean", "--log-level", "WARN",
+        "--distpath", system.dist, "--workpath", BUILD / system.dist.name, HERE / "clinic.spec",
+    ]  # fmt: skip
+    if system.command[0] == "wine":
+        wine.run(*words, **REPEATABLE)
+    else:
+        run(*words)
 
 
-def shipped_distributions() -> list[importlib.metadata.Distribution]:
-    """The packages of the clinic's own requirements, which are all that the bundle is made of."""
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    names = re.findall(r"^([\w.-]+)==[\w.]+ *$", text, re.MULTILINE)
-    return [importlib.metadata.distribution(name) for name in names]
+def add_papers(system: System) -> None:
+    """What must come with the program, and what two builds are compared by."""
+    licences, bill = system.folder / "licences.txt", system.folder / "sbom.cdx.json"
+    papers.write_licences(licences, REQUIREMENTS, system.python, system.packages)
+    papers.write_bill_of_materials(bill, REQUIREMENTS, system.python)
+    papers.write_hashes(system.dist / "files.sha256", system.folder)
 
 
-def write_licences(target: Path) -> None:
-    """The licence texts of all that is in the bundle, each under its package's name."""
-    parts = [f"Python {sys.version.split()[0]}\n\n{_python_licence()}"]
-    for distribution in shipped_distributions():
-        files = [
-            file
-            for file in distribution.files or []
-            if re.search(r"(LICEN[CS]E|NOTICE|COPYING|ThirdParty)", file.name, re.IGNORECASE)
-        ]
-        texts = [
-            Path(file.locate()).read_text(encoding="utf-8", errors="replace") for file in files
-        ]
-        name, declared = distribution.name, distribution.metadata.json.get("license_expression")
-        head = f"{name} {distribution.version}" + (f" ({declared})" if declared else "")
-        parts.append("\n\n".join([head, *texts]))
-    target.write_text(f"\n\n{'=' * 100}\n\n".join(parts) + "\n", encoding="utf-8")
-
-
-def _python_licence() -> str:
-    """The terms of the Python that is in the bundle, from wherever its maker put them."""
-    base, version = Path(sys.base_prefix), f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    for place in (base / "lib" / version / "LICENSE.txt", base / "LICENSE.txt"):
-        if place.is_file():
-            return place.read_text(encoding="utf-8", errors="replace")
-    raise FileNotFoundError("The licence of Python was not found beside it.")
-
-
-def write_bill_of_materials(target: Path) -> None:
-    """Package, version and licence of all that is shipped, as CycloneDX."""
-    run(
-        sys.executable, "-m", "cyclonedx_py", "requirements", "--output-reproducible",
-        "--output-format", "JSON", "--output-file", target, ROOT / "requirements.txt",
-    )  # fmt: skip
-
-
-def write_hashes(target: Path) -> None:
-    """SHA-256 of every file of the folder, for comparing two builds."""
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(FOLDER).as_posix()}"
-        for path in sorted(FOLDER.rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    ]
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def make_linux_installer() -> Path:
+def make_linux_installer(system: System) -> Path:
     """One file that unpacks the folder and installs it for this user (makeself)."""
     stage = BUILD / "installer"
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
-    shutil.copytree(FOLDER, stage / "Clinic", symlinks=True)
+    shutil.copytree(system.folder, stage / "Clinic", symlinks=True)
     for script in ("install.sh", "uninstall.sh"):
         shutil.copy2(HERE / "linux" / script, stage)
-    target = DIST / f"clinic-{VERSION}-linux-x86_64.run"
+    target = system.dist / f"clinic-{VERSION}-linux-x86_64.run"
     run(
         "makeself", "--xz", "--nox11", "--nomd5", "--nocrc", "--sha256", "--quiet",
         "--tar-extra", f"--sort=name --owner=0 --group=0 --numeric-owner --mtime=@{EPOCH}",
         "--packaging-date", DATE.date(), stage, target, "Clinic chest X-ray", "./install.sh",
     )  # fmt: skip
     return target
+
+
+def make_windows_installer(system: System) -> Path:
+    """One file that installs the folder for this user (NSIS, which runs on either system)."""
+    target = system.dist / f"clinic-{VERSION}-windows-x86_64-setup.exe"
+    size = sum(path.stat().st_size for path in system.folder.rglob("*") if path.is_file())
+    run(
+        "makensis", "-V2", "-WX", "-INPUTCHARSET", "UTF8", f"-DVERSION={VERSION}",
+        f"-DFOLDER={system.folder}", f"-DKILOBYTES={size // 1024}", f"-DTARGET={target}",
+        HERE / "windows" / "installer.nsi",
+    )  # fmt: skip
+    return target
+
+
+def linux() -> System:
+    """This system's own."""
+    return System(ROOT / "dist", "Clinic-portable", make_linux_installer)
+
+
+def windows() -> System:
+    """On Windows its own; elsewhere the Windows Python under Wine."""
+    dist, portable = ROOT / "dist" / "windows", "Clinic-portable.exe"
+    if sys.platform == "win32":
+        return System(dist, portable, make_windows_installer)
+    wine.prepare()
+    command = ["wine", str(wine.PYTHON / "python.exe"), "-I"]
+    return System(
+        dist, portable, make_windows_installer, command, wine.PYTHON, [str(wine.PACKAGES)]
+    )
+
+
+def clear(dist: Path) -> None:
+    """Nothing of an older build stays; what was built for the other system does."""
+    for path in dist.glob("*"):
+        if path.is_file():
+            path.unlink()
+        elif path.name != "windows":
+            shutil.rmtree(path)
 
 
 def megabytes(path: Path) -> float:
@@ -128,15 +142,15 @@ def megabytes(path: Path) -> float:
 
 def main() -> None:
     """Everything, and how large it became."""
-    shutil.rmtree(DIST, ignore_errors=True)
-    freeze("folder")
-    freeze("portable")
-    write_licences(FOLDER / "licences.txt")
-    write_bill_of_materials(FOLDER / "sbom.cdx.json")
-    write_hashes(DIST / "files.sha256")
-    built = [FOLDER, DIST / "Clinic-portable", make_linux_installer()]
-    for path in built:
-        print(f"{path.relative_to(ROOT)}: {megabytes(path):.1f} MB")
+    parser = argparse.ArgumentParser(description="Build what a clinic gets.")
+    parser.add_argument("--windows", action="store_true", help="for Windows, on Linux with Wine")
+    for_windows = parser.parse_args().windows or sys.platform == "win32"
+    system = windows() if for_windows else linux()
+    clear(system.dist)
+    freeze(system)
+    add_papers(system)
+    for path in (system.folder, system.dist / system.portable, system.make_installer(system)):
+        print(f"{path.relative_to(ROOT).as_posix()}: {megabytes(path):.1f} MB")
 
 
 if __name__ == "__main__":
