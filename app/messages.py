@@ -66,6 +66,10 @@ REFUSALS: Sentences = {
         "This does not look like a chest film taken from the front or the back. "
         "Put in a frontal chest film (PA or AP)."
     ),
+    "cut_off": _(
+        "Part of the chest is missing on this picture. Put in the whole film, from above the "
+        "collar bones to below the ribs; if the film itself is cut off, it has to be taken again."
+    ),
     "not_a_radiograph": _(
         "This is not an X-ray film but a picture of another kind (%(modality)s). "
         "Put in a chest X-ray film."
@@ -91,8 +95,20 @@ REFUSALS: Sentences = {
         "Export or photograph the film again."
     ),
     "unusable_exposure": _(
-        "The picture is much too dark or too bright to be judged. Export or photograph "
+        "The picture has hardly any contrast and cannot be judged. Export or photograph "
         "the film again; if the film itself is so, it has to be taken again."
+    ),
+    "too_dark": _(
+        "The picture is much too dark to be judged. Export or photograph the film again before "
+        "a brighter light; if the film itself is so, take it again with less exposure."
+    ),
+    "too_bright": _(
+        "The picture is much too bright to be judged. Export or photograph the film again with "
+        "less light; if the film itself is so, take it again with more exposure."
+    ),
+    "too_blurred": _(
+        "The picture is too blurred to be judged. Export the film again, or photograph it with a "
+        "steady hand and in focus; if the film itself is blurred, take it again while the breath is held."
     ),
     "almost_empty": _(
         "There is almost nothing on the picture. Look whether the right film was chosen, "

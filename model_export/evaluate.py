@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from app.cxr import quality
-from app.cxr.analysis import Analysis, analyse
+from app.cxr.analysis import Analysis, Upright, analyse, put_right
 from app.cxr.model import Model
 from app.cxr.radiograph import Radiograph, to_model_input
 from app.cxr.regions import peak, regions, strength
@@ -90,8 +90,9 @@ def _again_without_decoding(film: Radiograph, model: Model) -> tuple[float, np.n
     regions(heat, film.width, film.height)
     peak(prediction.activation_map, film.width, film.height)
     milliseconds = (time.perf_counter() - started) * 1000
-    if prediction.film_score < release.film_threshold:  # scored as its negative, if at all
-        model_input = 255 - model_input
+    found = put_right(film, model, None)
+    if isinstance(found, Upright):  # the network saw it put right: as its negative, or turned
+        model_input = to_model_input(found.film, release.input_size)
     return milliseconds, np.rint(model_input[0, :, :, 0]).astype(np.uint8)
 
 

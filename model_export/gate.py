@@ -1,4 +1,6 @@
-"""Teach the gate: is this a frontal chest film at all? A linear unit on the trained backbone.
+"""Teach the gate: is this a frontal chest film at all, and is all of the chest on it?
+
+Each question is a linear unit on the trained backbone.
 
 Its threshold is set on films of patients it has not seen, so that few real films are turned away;
 the real pictures of other body parts are kept for testing.
@@ -7,17 +9,20 @@ the real pictures of other body parts are kept for testing.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 
+from app.cxr.release import CUT_OFF, NOT_A_FILM
 from model_export.augment import Augmentation, augment
 from model_export.datasets import LabelledFilm, load_kermany, read_films, split_by_patient
-from model_export.negatives import negatives
+from model_export.negatives import cut_films, negatives
 from model_export.network import Gate, gate_features
 
+QUESTIONS = (NOT_A_FILM, CUT_OFF)
 GATE_FILE = "gate.npz"
 NEGATIVES = 3000
 FALSE_REFUSALS = 0.001
@@ -34,11 +39,13 @@ REGULARISATION = 0.001
 def load_gate(run: Path) -> Gate:
     """The gate of a run, 0 or more for a film; FileNotFoundError before its stage has run."""
     with np.load(run / GATE_FILE) as file:
-        return Gate(file["weights"].astype(np.float32), float(file["bias"]))
+        return Gate(file["weights"].astype(np.float32), file["bias"].astype(np.float32))
 
 
-def fit_gate(films: np.ndarray, others: np.ndarray) -> Gate:
-    """Logistic regression on standardised features, the standardising folded into the weights."""
+def fit_unit(films: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights ``(features,)`` and bias of a logistic regression on standardised features, the
+    standardising folded in.
+    """
     features = np.concatenate([films, others]).astype(np.float64)
     labels = np.r_[np.ones(len(films)), np.zeros(len(others))]
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-3
@@ -46,12 +53,24 @@ def fit_gate(films: np.ndarray, others: np.ndarray) -> Gate:
         (features - mean) / deviation, labels
     )
     weights = fitted.coef_[0] / deviation
-    return Gate(weights.astype(np.float32), float(fitted.intercept_[0] - weights @ mean))
+    return weights, float(fitted.intercept_[0] - weights @ mean)
+
+
+def fit_gate(films: np.ndarray, others: Mapping[str, np.ndarray], unseen: np.ndarray) -> Gate:
+    """One unit for each question, against the ``others`` of that question.
+
+    The bias carries the threshold, set on ``unseen`` films: weights of one fit and a threshold of
+    another cannot meet. All arrays are features, ``(count, features)``.
+    """
+    units = [fit_unit(films, others[code]) for code in QUESTIONS]
+    weights = np.stack([unit for unit, _ in units], axis=1).astype(np.float32)
+    lowest = np.quantile(unseen @ weights, FALSE_REFUSALS, axis=0)
+    return Gate(weights, -lowest.astype(np.float32))
 
 
 def scores(gate: Gate, features: np.ndarray) -> np.ndarray:
-    """Gate logits of ``(count, features)``."""
-    return features @ gate.weights + gate.bias
+    """Gate logits ``(count, gates)`` of ``(count, features)``."""
+    return np.asarray(features @ gate.weights + gate.bias)
 
 
 def varied_films(images: np.ndarray) -> np.ndarray:
@@ -86,16 +105,17 @@ def train_gate(run: Path, data: Path, adults: Path | None) -> None:
     def features(images: np.ndarray) -> np.ndarray:
         return np.asarray(network.predict(images.astype(np.float32), batch_size=64, verbose=0))
 
-    gate = fit_gate(
-        features(varied_films(learn)), features(negatives(learn[..., 0], NEGATIVES, size))
-    )
-    film_scores = scores(gate, features(varied_films(check)))
-    other_scores = scores(gate, features(negatives(check[..., 0], NEGATIVES // 4, size, seed=1)))
-    # The bias carries the threshold: weights of one fit and a threshold of another cannot meet.
-    threshold = float(np.quantile(film_scores, FALSE_REFUSALS))
-    np.savez(run / GATE_FILE, weights=gate.weights, bias=gate.bias - threshold)
-    refused = float((other_scores < threshold).mean())
-    print(f"\n{refused:.1%} of unseen pictures that are no film are refused")
+    def others(of: np.ndarray, count: int, seed: int) -> dict[str, np.ndarray]:
+        made = negatives(of[..., 0], count, size, seed), cut_films(of[..., 0], count, seed)
+        return {code: features(pictures) for code, pictures in zip(QUESTIONS, made, strict=True)}
+
+    unseen = features(varied_films(check))
+    gate = fit_gate(features(varied_films(learn)), others(learn, NEGATIVES, 0), unseen)
+    np.savez(run / GATE_FILE, weights=gate.weights, bias=gate.bias)
+    for code, unseen_others in others(check, NEGATIVES // 4, 1).items():
+        refused = (scores(gate, unseen_others)[:, QUESTIONS.index(code)] < 0).mean()
+        print(f"\n{code}: {refused:.1%} of such unseen pictures are refused")
+    print(f"{(scores(gate, unseen).min(axis=1) < 0).mean():.2%} of unseen, varied films are")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -124,6 +124,18 @@ def negative(film: np.ndarray, dice: np.random.Generator) -> np.ndarray:  # noqa
     return 255 - film
 
 
+def cut_film(film: np.ndarray, dice: np.random.Generator) -> np.ndarray:
+    """A film of which a side, the top, the bottom or a corner is all there is, as it is then
+    stretched to the network's square: a lung or the half of both is missing.
+    """
+    size = film.shape[0]
+    keep = [size, size]
+    for axis in ((0,), (1,), (1,), (0, 1))[int(dice.integers(4))]:
+        keep[axis] = int(size * dice.uniform(0.4, 0.58))
+    top, left = (int(dice.integers(2)) * (size - kept) for kept in keep)
+    return _fit(film[top : top + keep[0], left : left + keep[1]], size)
+
+
 BREAKS = (shuffled_tiles, part_of, slice_of, turned, negative)
 
 
@@ -145,6 +157,15 @@ def negatives(films: np.ndarray, count: int, size: int, seed: int = 0) -> np.nda
             film = films[int(dice.integers(len(films)))]
             pictures.append(BREAKS[(index // 3) % len(BREAKS)](film, dice))
     return np.stack(pictures)[..., np.newaxis]
+
+
+def cut_films(films: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """``count`` films that are cut off, uint8 ``(count, size, size, 1)``; ``films`` as of
+    ``negatives``.
+    """
+    dice = np.random.default_rng(seed)
+    cut = [cut_film(films[int(dice.integers(len(films)))], dice) for _ in range(count)]
+    return np.stack(cut)[..., np.newaxis]
 
 
 def _fit(picture: np.ndarray, size: int) -> np.ndarray:

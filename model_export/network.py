@@ -204,9 +204,9 @@ def with_explanation(members: Sequence[keras.Model], gate: Gate) -> keras.Model:
         )(pair)
         for index, member in enumerate(members)
     ]
-    film = layers.Dense(1, name="film_score")
+    film = layers.Dense(len(gate.bias), name="film_score")
     film_score, mirrored_score = keras.ops.split(film(scored[0][2]), 2, axis=0)
-    film.set_weights([gate.weights[:, np.newaxis], np.array([gate.bias])])
+    film.set_weights([gate.weights, gate.bias])
     logit, mirrored_logit = keras.ops.split(_mean([member[0] for member in scored]), 2, axis=0)
     places, mirrored = keras.ops.split(_mean([member[1] for member in scored]), 2, axis=0)
     outputs = {
@@ -223,7 +223,9 @@ def _mean(values: list[Any]) -> Any:
 
 @dataclass(frozen=True)
 class Gate:
-    """A linear gate on ``gate_features``: ``weights`` float32 ``(features,)`` and ``bias``."""
+    """Linear gates on ``gate_features``, one for each of ``app.cxr.release.GATE_CODES`` in the
+    order of ``gate.QUESTIONS``: ``weights`` float32 ``(features, gates)``, ``bias`` ``(gates,)``.
+    """
 
     weights: np.ndarray
-    bias: float
+    bias: np.ndarray

@@ -29,6 +29,7 @@ from model_export.datasets import (
     read_films,
     split_by_patient,
 )
+from model_export.gate import QUESTIONS
 from model_export.phantom import ZONES, chest_film
 from model_export.quantize import INT8_GRAPH, run_graph
 from model_export.runs import load_experiment, member_runs
@@ -232,7 +233,7 @@ def pack(
         },
         "operating_point_notes": {band: one.note for band, one in chosen.items()},
         "activation_map": map_range(maps, np.array([film.label for film in films])),
-        "gate": {"threshold": 0.0},
+        "gate": {"threshold": 0.0, "codes": list(QUESTIONS)},
         "training": training_of(run),
         "self_test": self_test(release, size),
     }

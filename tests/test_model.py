@@ -43,7 +43,8 @@ def test_a_prediction_holds_every_output_of_the_graph(model, value):
     prediction = model.predict(grey(value))
     assert prediction.logit == pytest.approx(logit_of(value))
     assert prediction.probability == pytest.approx(1 / (1 + math.exp(-logit_of(value))), abs=2e-6)
-    assert prediction.film_score == pytest.approx(value - 5)
+    assert prediction.film_scores == pytest.approx((value - 5,))
+    assert prediction.film_score == min(prediction.film_scores)
     assert prediction.activation_map.shape == (GRID, GRID)
     assert prediction.activation_map.dtype == np.float32
 

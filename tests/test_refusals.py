@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     MRImageStorage,
 )
 
-from app.cxr.quality import CODES, MINIMUM_SIDE, refusals
+from app.cxr.quality import CODES, MINIMUM_SIDE, refusals, sharpness
 from app.cxr.radiograph import Radiograph, read_radiograph
 from model_export import phantom
 from tests import films
@@ -139,7 +139,29 @@ class TestLook:
         assert codes(noise(120, 130)) == ["constant_image"]
 
     def test_it_refuses_a_film_with_hardly_any_contrast(self):
-        assert codes((FILM.pixels // 14 + 20).astype(np.uint8)) == ["unusable_exposure"]
+        assert codes((FILM.pixels // 14 + 120).astype(np.uint8)) == ["unusable_exposure"]
+
+    @pytest.mark.parametrize("share", [0.15, 0.1])
+    def test_it_refuses_a_film_that_is_too_dark_and_says_so(self, share):
+        assert codes((FILM.pixels * share).astype(np.uint8)) == ["too_dark"]
+
+    @pytest.mark.parametrize("share", [0.15, 0.1])
+    def test_it_refuses_a_pale_or_burnt_out_film_as_too_bright(self, share):
+        assert codes((255 - (255 - FILM.pixels) * share).astype(np.uint8)) == ["too_bright"]
+        burnt = np.clip(FILM.pixels * 3.0 + 90, 0, 255).astype(np.uint8)
+        assert codes(burnt) == ["too_bright"]
+
+    @pytest.mark.parametrize("share", [0.04, 0.08])
+    def test_it_refuses_a_film_in_which_no_rib_can_be_told_from_another(self, share):
+        blurred = Image.fromarray(FILM.pixels).filter(ImageFilter.GaussianBlur(300 * share))
+        assert codes(np.asarray(blurred)) == ["too_blurred"]
+
+    def test_a_film_is_as_sharp_in_any_size_and_less_sharp_when_blurred(self):
+        large = Image.fromarray(FILM.pixels).resize((1200, 1000), Image.Resampling.BICUBIC)
+        sharp = sharpness(FILM)
+        assert sharpness(Radiograph(np.asarray(large))) == pytest.approx(sharp, rel=0.15)
+        soft = large.filter(ImageFilter.GaussianBlur(15))
+        assert sharpness(Radiograph(np.asarray(soft))) < 0.6 * sharp
 
     def test_it_refuses_a_picture_that_is_almost_empty(self):
         pixels = np.zeros((300, 300), np.uint8)

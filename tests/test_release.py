@@ -14,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.cxr import release as release_module
+from app.cxr.model import Model
 from app.cxr.release import (
     AGE_BANDS,
     CODES,
+    CUT_OFF,
     FACTORY_DIRECTORY,
+    NOT_A_FILM,
     UNKNOWN_AGE,
     Calibration,
     Localisation,
@@ -70,6 +73,27 @@ def test_a_whole_release_loads_and_says_its_name(tmp_path):
     assert release.film_threshold == 0.0
     assert release.map_range == (0.0, 5.0)
     assert [case.file for case in release.self_test_cases] == ["self_test/film.png"]
+
+
+def test_the_first_question_of_the_gate_that_fails_names_the_refusal(tmp_path):
+    asked = [NOT_A_FILM, CUT_OFF]
+    release = Release.load(make_release(tmp_path / "release", put("gate", "codes")(asked)))
+    assert release.refusal([0.0, 0.0]) is None
+    assert release.refusal([0.1, -0.1]) == CUT_OFF
+    assert release.refusal([-0.1, -5.0]) == NOT_A_FILM
+    with pytest.raises(ValueError, match="shorter"):
+        release.refusal([0.0])
+
+
+def test_a_release_that_names_no_questions_asks_one(tmp_path):
+    release = Release.load(make_release(tmp_path / "release"))
+    assert release.gate_codes == (NOT_A_FILM,)
+
+
+def test_a_graph_that_answers_fewer_questions_than_its_release_asks_fails_its_self_test(tmp_path):
+    asked = put("gate", "codes")([NOT_A_FILM, CUT_OFF])
+    model = Model.load(Release.load(make_release(tmp_path / "release", asked)))
+    assert model.self_test() == ["self_test/film.png"]
 
 
 LOCATED: dict[str, Any] = {
@@ -198,6 +222,7 @@ def test_a_manifest_of_another_format_is_named(tmp_path, number):
     assert error.details == {"format": str(number)}
 
 
+NO_CODES: tuple[Any, ...] = ([], 5, None, ["sideways"], [CUT_OFF, CUT_OFF], [[]])
 NOT_NUMBERS: tuple[Any, ...] = (None, "abc", [], {}, math.nan, math.inf)
 DAMAGE: dict[str, Callable[[Manifest], None]] = {
     **{
@@ -239,6 +264,7 @@ DAMAGE: dict[str, Callable[[Manifest], None]] = {
         )
         for value in NOT_NUMBERS
     },
+    **{f"gate codes are {codes!r}": put("gate", "codes")(codes) for codes in NO_CODES},
     "no slope": put("calibration", "slope")(0.0),
     "falling slope": put("calibration", "slope")(-1.0),
     "unknown calibration": put("calibration", "curve")(1.0),

@@ -306,21 +306,38 @@ def test_a_finished_run_has_what_the_next_stages_need(trained):
     assert load_trained(trained.run).input_shape == (None, SIZE, SIZE, 1)
 
 
-def test_the_gate_is_one_linear_unit_that_carries_its_threshold(quantized):
+def test_the_gate_is_one_linear_unit_a_question_that_carries_its_threshold(quantized):
     loaded = gate.load_gate(quantized)
-    assert loaded.weights.shape == (40 + 112 + 1280,)
-    assert loaded.weights.dtype == np.float32
-    assert math.isfinite(loaded.bias)
+    assert loaded.weights.shape == (40 + 112 + 1280, len(gate.QUESTIONS))
+    assert loaded.weights.dtype == loaded.bias.dtype == np.float32
+    assert np.isfinite(loaded.bias).all()
     with np.load(quantized / gate.GATE_FILE) as file:
         assert set(file) == {"weights", "bias"}
 
 
+def test_a_film_that_is_cut_off_lacks_a_good_part_and_fills_the_picture():
+    film = np.tile(np.arange(48, dtype=np.uint8), (48, 1)) + 50
+    cut = negatives.cut_films(film[np.newaxis], 40)
+    assert cut.shape == (40, 48, 48, 1)
+    spans = np.ptp(cut[..., 0].mean(axis=1), axis=1)
+    assert spans.max() <= 47
+    assert (spans < 0.6 * 47).mean() > 0.5
+    assert cut.min() >= 50
+
+
 def test_the_gate_tells_what_it_learnt_from():
     dice = np.random.default_rng(0)
-    films, others = dice.normal(1, 1, (60, 8)), dice.normal(-1, 1, (40, 8))
-    learnt = gate.fit_gate(films, others)
-    assert (gate.scores(learnt, films) > 0).mean() > 0.9
-    assert (gate.scores(learnt, others) < 0).mean() > 0.9
+    films, unseen = dice.normal(0, 1, (60, 8)), dice.normal(0, 1, (400, 8))
+    middles = (np.eye(8)[index] * 9 for index in range(len(gate.QUESTIONS)))
+    others = {
+        code: dice.normal(m, 1, (40, 8)) for code, m in zip(gate.QUESTIONS, middles, strict=True)
+    }
+    learnt = gate.fit_gate(films, others, unseen)
+    assert (gate.scores(learnt, unseen) > 0).all(axis=1).mean() > 0.98
+    for index, code in enumerate(gate.QUESTIONS):
+        refused = (gate.scores(learnt, others[code]) < 0).mean(axis=0)
+        assert refused[index] > 0.9
+        assert (np.delete(refused, index) < 0.1).all()
 
 
 def test_pictures_that_are_no_film_come_in_the_number_asked_for(monkeypatch):
@@ -364,7 +381,7 @@ def _map_unit(model: keras.Model) -> keras.layers.Layer:
     return model.get_layer("member0").get_layer(MAP)
 
 
-NO_GATE = Gate(np.zeros(40 + 112 + 1280, np.float32), 0.0)
+NO_GATE = Gate(np.zeros((40 + 112 + 1280, 1), np.float32), np.zeros(1, np.float32))
 
 
 def _noise(count: int = 2) -> np.ndarray:

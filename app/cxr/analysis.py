@@ -12,15 +12,24 @@ import numpy as np
 from app.cxr import quality
 from app.cxr.model import Model, Prediction
 from app.cxr.radiograph import Radiograph, UnreadableFilm, read_radiograph, to_model_input
-from app.cxr.regions import Region, body_mask, peak, regions, strength
+from app.cxr.regions import (
+    Region,
+    body_mask,
+    box_turned_back,
+    peak,
+    point_turned_back,
+    regions,
+    strength,
+)
+from app.cxr.release import GATE_CODES, NOT_A_FILM
 
 LIKELY, UNLIKELY, CANNOT_SAY = "likely", "unlikely", "cannot_say"
 REFUSED, UNREADABLE = "refused", "unreadable"
-CODES = frozenset({"not_a_frontal_chest_film", "near_the_threshold"})
+CODES = GATE_CODES | {"near_the_threshold"}
 
-# How far above the gate (a logit) the negative of a refused picture must score to be taken for
-# the film.
-INVERSION_MARGIN = 1.5
+# How far above the gate (a logit) a refused picture must score once it is put right, to be taken
+# for the film.
+MARGIN = 1.5
 
 
 @dataclass(frozen=True)
@@ -85,38 +94,68 @@ def _analyse_film(film: Radiograph, model: Model, age_years: float | None) -> An
     )
     for refusal in quality.refusals(film):
         return replace(known, reason=refusal.code, details=refusal.details)
-    prediction = _predict_upright(film, model, known.age_years)
-    if prediction is None:
-        return replace(known, reason="not_a_frontal_chest_film")
-    return _answer(known, prediction, model, film)
+    found = put_right(film, model, known.age_years)
+    if isinstance(found, str):
+        return replace(known, reason=found)
+    return _answer(known, found, model)
 
 
-def _predict_upright(film: Radiograph, model: Model, age_years: float | None) -> Prediction | None:
-    """Score the film, or its negative where only that is surely a film; None where neither is.
+@dataclass(frozen=True)
+class Upright:
+    """A film as it should hang: ``turns`` quarters of a circle, counterclockwise, from as sent."""
 
-    Units that mislabel MONOCHROME1, and photographs of films on a reversed screen, send negatives.
+    film: Radiograph
+    turns: int
+    prediction: Prediction
+
+
+# Units that mislabel MONOCHROME1, and photographs of films on a reversed screen, send negatives;
+# films are scanned and photographed lying on their side or on their head.
+WRONGS = ((True, 0), (False, 1), (False, 2), (False, 3))
+
+
+def put_right(film: Radiograph, model: Model, age_years: float | None) -> Upright | str:
+    """The film scored, as it is or as the one negative or turn that is surely a film; else the
+    code of a refusal.
     """
-    as_sent = model.predict(to_model_input(film, model.release.input_size), age_years)
-    if as_sent.film_score >= model.release.film_threshold:
+    as_sent = _scored(film, False, 0, model, age_years)
+    code = model.release.refusal(as_sent.prediction.film_scores)
+    if code is None:
         return as_sent
-    negative = replace(film, pixels=255 - film.pixels)
-    inverted = model.predict(to_model_input(negative, model.release.input_size), age_years)
-    sure = inverted.film_score >= model.release.film_threshold + INVERSION_MARGIN
-    return inverted if sure else None
+    if code != NOT_A_FILM:
+        return code
+    tried = [_scored(film, *wrong, model, age_years) for wrong in WRONGS]
+    best = max(tried, key=lambda one: one.prediction.film_score)
+    if best.prediction.film_score >= model.release.film_threshold + MARGIN:
+        return best
+    return "too_blurred" if quality.sharpness(film) < quality.DOUBTFUL_SHARPNESS else code
 
 
-def _answer(known: Analysis, prediction: Prediction, model: Model, film: Radiograph) -> Analysis:
+def _scored(
+    film: Radiograph, negative: bool, turns: int, model: Model, age_years: float | None
+) -> Upright:
+    pixels = 255 - film.pixels if negative else film.pixels
+    upright = replace(film, pixels=np.ascontiguousarray(np.rot90(pixels, turns)))
+    model_input = to_model_input(upright, model.release.input_size)
+    return Upright(upright, turns, model.predict(model_input, age_years))
+
+
+def _answer(known: Analysis, found: Upright, model: Model) -> Analysis:
+    """The answer, with all places on the film as it was sent."""
+    prediction, film, turns = found.prediction, found.film, found.turns
     point = model.release.operating_point(known.age_years)
     answer = point.decide(prediction.probability)
     heat = strength(prediction.activation_map, *model.release.map_range)
     body = body_mask(film.pixels)
+    marked = () if answer == UNLIKELY else regions(heat, film.width, film.height, body)
+    hottest = peak(prediction.activation_map, film.width, film.height, body)
     return replace(
         known,
         answer=answer,
         probability=prediction.probability,
         threshold=point.threshold,
         reason="near_the_threshold" if answer == CANNOT_SAY else None,
-        regions=() if answer == UNLIKELY else regions(heat, film.width, film.height, body),
-        peak=peak(prediction.activation_map, film.width, film.height, body),
-        activation_map=heat,
+        regions=tuple(box_turned_back(one, film.width, film.height, turns) for one in marked),
+        peak=point_turned_back(hottest, film.width, film.height, turns),
+        activation_map=np.rot90(heat, -turns),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -121,6 +121,26 @@ def peak(
     row, column = np.unravel_index(int(np.argmax(np.where(body, fine, -np.inf))), fine.shape)
     x, y = (column + 0.5) / FINE_CELLS * width, (row + 0.5) / FINE_CELLS * height
     return min(int(x), width - 1), min(int(y), height - 1)
+
+
+def point_turned_back(
+    point: tuple[int, int], width: int, height: int, turns: int
+) -> tuple[int, int]:
+    """A pixel of a ``width`` x ``height`` film where it was before ``turns`` quarters of a circle,
+    counterclockwise.
+    """
+    x, y = point
+    return ((x, y), (height - 1 - y, x), (width - 1 - x, height - 1 - y), (y, width - 1 - x))[
+        turns % 4
+    ]
+
+
+def box_turned_back(region: Region, width: int, height: int, turns: int) -> Region:
+    """As ``point_turned_back``, of a region; its zone is the patient's and stays."""
+    corners = (region.x, region.y), (region.x + region.width - 1, region.y + region.height - 1)
+    before = [point_turned_back(corner, width, height, turns) for corner in corners]
+    (left, right), (top, bottom) = (sorted(values) for values in zip(*before, strict=True))
+    return replace(region, x=left, y=top, width=right - left + 1, height=bottom - top + 1)
 
 
 def regions(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ FACTORY_DIRECTORY = Path(__file__).resolve().parents[2] / "assets" / "release"
 TAIL_SHARE = 1e-6
 # A share in a manifest may be rounded to two digits.
 SHARE_ROUNDING = 0.0051
+
+# What a gate may ask of a picture; a release names which of them its graph scores, in order.
+NOT_A_FILM, CUT_OFF = "not_a_frontal_chest_film", "cut_off"
+GATE_CODES = frozenset({NOT_A_FILM, CUT_OFF})
 
 UNKNOWN_AGE = "unknown"
 AGE_BANDS = (("under_5", 5.0), ("5_14", 15.0), ("15_64", 65.0), ("65_and_over", math.inf))
@@ -180,7 +184,11 @@ class Release:
             # an unlisted self-test film is not verified, and could lie outside the release
             listed = bool(cases) and all(case.file in self.manifest["files"] for case in cases)
             located = self.localisation is None or self.localisation.is_sound
-            named = all(str(self.manifest[key] or "").strip() for key in ("name", "version"))
+            asked = self.gate_codes
+            gated = bool(asked) and len(set(asked)) == len(asked) and GATE_CODES.issuperset(asked)
+            named = gated and all(
+                str(self.manifest[key] or "").strip() for key in ("name", "version")
+            )
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
             return False
         return ordered and rising and finite and listed and located and named
@@ -227,6 +235,16 @@ class Release:
         film.
         """
         return float(self.manifest["gate"]["threshold"])
+
+    @property
+    def gate_codes(self) -> tuple[str, ...]:
+        """What the gate asks of a picture, in the order of its scores: codes of a refusal."""
+        return tuple(self.manifest["gate"].get("codes", [NOT_A_FILM]))
+
+    def refusal(self, film_scores: Sequence[float]) -> str | None:
+        """The code of the first of the gate's scores that is too low; None where all will do."""
+        asked = zip(self.gate_codes, film_scores, strict=True)
+        return next((code for code, score in asked if score < self.film_threshold), None)
 
     @property
     def self_test_cases(self) -> list[SelfTestCase]:
