@@ -7,6 +7,7 @@ import os
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import sys
+from pathlib import Path
 
 USAGE = """Usage: run_clinic.py [COMMAND] [OPTIONS]
 
@@ -28,7 +29,9 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] in (["-h"], ["--help"], ["help"]):
         print(USAGE)
         return 0
-    command = arguments.pop(0) if arguments and not arguments[0].startswith("-") else "serve"
+    if not arguments or arguments[0].startswith("-"):
+        arguments = ["serve", "--window", *arguments]
+    command, *arguments = arguments
     if command not in COMMANDS:
         print(f"There is no command “{command}”.\n\n{USAGE}", file=sys.stderr)
         return 2
@@ -60,6 +63,8 @@ def run(command: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if sys.stdout is None or sys.stderr is None:  # Windows, double-clicked: there is no console
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if hasattr(sys.stderr, "reconfigure"):
         sys.stderr.reconfigure(errors="backslashreplace")
     sys.exit(main(sys.argv[1:]))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
+from django.db import DatabaseError
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from app import machine
 from app.active_model import ActiveModel
 from app.cxr.release import UnusableRelease
 from app.database import database_file, is_whole
@@ -25,6 +29,18 @@ SENTENCES: dict[str, Promise] = {
         "Fault DISK: only %(free)s MB are free on the disk. "
         "New films will be turned away. Delete what is not needed from the computer."
     ),
+    "disk_full": _(
+        "Fault DISK: the disk is full, nothing can be written into the folder %(folder)s. "
+        "Delete what is not needed from the computer, then start the program again."
+    ),
+    "no_port": _(
+        "Fault PORT: the program finds no free address on this computer to show its pages at. "
+        "Restart the computer, then start the program again."
+    ),
+    "database_in_use": _(
+        "Fault IN USE: another program holds the database and does not let go of it. "
+        "Close other programs, or restart the computer, then start the program again."
+    ),
     "database_damaged": _(
         "Fault DATABASE: the database %(file)s is damaged. Do not delete anything. "
         "Copies are in the folder “backups” beside it. Ask for help before you go on."
@@ -34,6 +50,14 @@ SENTENCES: dict[str, Promise] = {
         "no answers are given until the program or its model is installed again."
     ),
 }
+OLD_PROCESSOR = _(
+    "Note PROCESSOR: this computer's processor has no AVX2, as those made since about 2015 do. "
+    "The program works and its answers are the same, but each film may take some seconds longer."
+)
+
+NOT_WRITABLE = "data_dir_not_writable"
+# Windows says it in numbers of its own, which Python turns into ENOSPC
+FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @dataclass(frozen=True)
@@ -120,9 +144,31 @@ def cannot_write(folder: Path) -> Problem | None:
     try:
         with tempfile.TemporaryFile(dir=folder) as trial:
             trial.write(b"x")
-    except OSError:
-        return Problem("data_dir_not_writable", {"folder": str(folder)})
+    except OSError as error:
+        code = "disk_full" if error.errno in FULL else NOT_WRITABLE
+        return Problem(code, {"folder": str(folder)})
     return None
+
+
+def problem_of(error: BaseException) -> Problem | None:
+    """The problem behind an error of the disk or of SQLite, None behind any other."""
+    folder = {"folder": str(settings.DATA_DIR)}
+    if isinstance(error, OSError):
+        return Problem("disk_full" if error.errno in FULL else NOT_WRITABLE, folder)
+    if not isinstance(error, DatabaseError | sqlite3.DatabaseError):
+        return None
+    # SQLite has one class for all of these; the words are those of sqlite3_errstr()
+    said = str(error)
+    if "full" in said:
+        return Problem("disk_full", folder)
+    if "readonly" in said or "unable to open" in said:
+        return Problem(NOT_WRITABLE, folder)
+    return Problem("database_in_use") if "locked" in said else damaged_database()
+
+
+def notes() -> list[str]:
+    """What is worth telling, and no fault: sentences."""
+    return [str(OLD_PROCESSOR)] if machine.is_old_processor() else []
 
 
 def _model_problem(error: UnusableRelease | None) -> Problem | None:

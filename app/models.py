@@ -184,6 +184,11 @@ class Instance(models.Model):
         # Sorted here, not in SQL, so that what the worklist fetched along is used
         return max(self.findings.all(), key=lambda f: (f.created_at, f.pk), default=None)
 
+    @classmethod
+    def count_unfinished(cls) -> int:
+        """How many films have no answer yet."""
+        return cls.objects.filter(state__in=UNFINISHED).count()
+
     def begin_analysis(self) -> int | None:
         """Mark the film as being analysed; which attempt this is, None when nothing is to be done.
 

@@ -21,6 +21,11 @@ def data_directory() -> Path:
     given = os.environ.get("CLINIC_HOME", "").strip()
     if given:
         return Path(given).expanduser().absolute()
+    return usual_data_directory()
+
+
+def usual_data_directory() -> Path:
+    """The folder of all the clinic owns where nobody named another."""
     from platformdirs import user_data_dir
 
     return Path(user_data_dir("ClinicCXR", appauthor=False))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
@@ -26,6 +29,7 @@ MOST_TO_SWALLOW = 8 * 1024**3
 #: An upload is spooled by waitress, then by Django, then stored: its bytes are there three times.
 COPIES_OF_AN_UPLOAD = 3
 THREADS = 4
+SECONDS_TO_CLOSE = 5.0
 
 
 class PortTaken(Exception):
@@ -60,22 +64,36 @@ def listen_on_free(host: str, first_choices: Iterable[int]) -> socket.socket:
     return listen(host, 0)  # whatever the system has left
 
 
-def serve_on(sock: socket.socket, application: Callable[..., Any]) -> Any:
-    """The waitress server for a listening socket; ``run`` serves until SystemExit is raised."""
+@contextlib.contextmanager
+def serving(sock: socket.socket, application: Callable[..., Any]) -> Iterator[threading.Thread]:
+    """Serve on a listening socket from a thread of its own, which the main one may wait for.
+
+    At the end what is being answered is answered; the socket itself stays open.
+    """
     # Bodies are spooled where the films are kept, not in a /tmp that others look into
     settings.TEMPORARY_DIR.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(settings.TEMPORARY_DIR)
-    server = create_server(
+    connections: dict[int, Any] = {}
+    pages = create_server(
         application,
-        sockets=[sock],
+        map=connections,
+        sockets=[sock.dup()],
         threads=THREADS,
         ident="clinic",
         max_request_body_size=settings.MAX_FILM_BYTES + FORM_BYTES,
         channel_timeout=120,
         clear_untrusted_proxy_headers=True,
     )
-    server.channel_class = PoliteChannel
-    return server
+    pages.channel_class = PoliteChannel
+    thread = threading.Thread(target=pages.run, name="pages", daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        pages.task_dispatcher.shutdown()
+        # waitress ends when nothing is left to listen to; only its own thread may close that
+        pages.trigger.pull_trigger(lambda: wasyncore.close_all(connections, ignore_all=True))
+        thread.join(SECONDS_TO_CLOSE)
 
 
 def sweep_temporary(folder: Path) -> None:

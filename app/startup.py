@@ -16,8 +16,7 @@ import socket
 import sqlite3
 import sys
 import threading
-import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -26,7 +25,7 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
 
-from app import checks, database, server, worker
+from app import checks, database, failed_start, outside, server, window, worker
 from app.instance_lock import (
     AlreadyRunning,
     InstanceLock,
@@ -34,51 +33,193 @@ from app.instance_lock import (
     page_address,
     write_atomically,
 )
+from app.models import Instance
 from app.stop import CannotStart
+from app.window import Wish
 
 logger = logging.getLogger(__name__)
 
 LOG_BYTES, LOG_FILES = 1024 * 1024, 5
 #: How long a second start waits for the first to answer.
 SECOND_START_PATIENCE = 15.0
+#: A second start ends when the browser has been called, or after this.
+SECONDS_TO_OPEN = 5.0
+#: The main thread, while it waits, is woken so often for signals (Windows would not wake it).
+LOOK_AROUND = 0.5
 USAGE = 2
+UNFORESEEN = "unforeseen"
 
 
-def serve(host: str, port: int | None, open_browser: bool) -> None:
-    """Serve the pages until told to stop. ``port`` None: the usual one or the next free one."""
+def serve(host: str, port: int | None, open_browser: bool, with_window: bool = False) -> None:
+    """Serve the pages until told to stop. ``port`` None: the usual one or the next free one.
+
+    With a browser to show it in, what stops the start is explained there, and can be tried again.
+    """
     refuse_other_computers(host)
-    prepare_data_directory()
-    start_log(settings.LOG_DIR)
-    try:
-        with InstanceLock(settings.DATA_DIR) as lock:
-            _serve_under(lock, host, port, open_browser)
-    except AlreadyRunning:
-        show_running(open_browser)
-    except CannotStart as fault:
-        logger.warning("stopped at the start: %s", fault)
-        raise
+    with contextlib.ExitStack() as kept:
+        start = Start(host, port, open_browser, with_window, kept)
+        while start.once() is Wish.TRY_AGAIN:
+            continue
 
 
-def _serve_under(lock: InstanceLock, host: str, port: int | None, open_browser: bool) -> None:
-    logger.info("version %s starts", settings.VERSION)
-    server.sweep_temporary(settings.TEMPORARY_DIR)
-    keep_secret_key()
-    # Before the database is touched: a port that is taken stops the start
-    sock = take_port(host, port)
-    prepare_database()
-    worker.recover(dead_prefix="serve-")
-    at_work = worker.WorkerThread("serve")
-    with contextlib.closing(sock), _working(at_work), _looking_after():
-        from app.wsgi import application
+class Start:
+    """One start of the server, and the next where its page or window is told to try again.
 
-        pages = server.serve_on(sock, application)
+    The socket outlives a try: the browser that asked for the next one finds it answering there.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None,
+        open_browser: bool,
+        with_window: bool,
+        kept: contextlib.ExitStack,
+    ) -> None:
+        self._host, self._port = host, port
+        self._open_browser, self._with_window = open_browser, with_window
+        self._kept = kept
+        self._sock: socket.socket | None = None
+        self._browser_waits = False
+
+    def once(self) -> Wish:
+        """From the data directory to the end of the pages, or to the page of what went wrong."""
+        with contextlib.ExitStack() as held:
+            lock: InstanceLock | None = None
+            try:
+                prepare_data_directory()
+                start_log(settings.LOG_DIR)
+                lock = held.enter_context(InstanceLock(settings.DATA_DIR))
+                pages = self._begin(lock, held)
+            except AlreadyRunning:
+                return self._show_running()
+            except CannotStart as fault:
+                return self._explain(fault, lock)
+            except Exception as error:
+                found = _cannot_start(error)
+                if found.code == UNFORESEEN and not self._open_browser:
+                    raise
+                return self._explain(found, lock)
+            self._attend(pages, held)
+        logger.info("stopped")
+        return Wish.QUIT
+
+    @property
+    def _address(self) -> str:
+        return page_address(self._host, self._sock.getsockname()[1]) if self._sock else ""
+
+    def _begin(self, lock: InstanceLock, held: contextlib.ExitStack) -> threading.Thread:
+        """Everything that runs, put on ``held`` when all of it does; the thread of the pages."""
+        logger.info("version %s starts", settings.VERSION)
+        server.sweep_temporary(settings.TEMPORARY_DIR)
+        keep_secret_key()
+        # Before the database is touched: a port that is taken stops the start
+        sock = self._take_port(remember=True)
+        prepare_database()
+        worker.recover(dead_prefix="serve-")
+        with contextlib.ExitStack() as begun:
+            begun.callback(_close_database)
+            begun.enter_context(_working(worker.WorkerThread("serve")))
+            begun.enter_context(_looking_after())
+            from app.wsgi import application
+
+            pages = begun.enter_context(server.serving(sock, application))
+            lock.announce(self._host, sock.getsockname()[1])
+            held.enter_context(begun.pop_all())
+        return pages
+
+    def _take_port(self, remember: bool) -> socket.socket:
+        if self._sock is None:
+            self._sock = take_port(self._host, self._port, remember)
+            self._kept.callback(self._sock.close)
+        return self._sock
+
+    def _attend(self, pages: threading.Thread, held: contextlib.ExitStack) -> None:
+        """Say where the pages are, and wait for the end."""
+        _say_where(self._address, self._open_browser and not self._browser_waits)
+        with stop_on_signals(), contextlib.suppress(SystemExit):
+            shown = self._window(window.running(self._address), Instance.count_unfinished)
+            if shown:
+                with stop_on_signals(shown.end):
+                    shown.run(gone=lambda: not pages.is_alive(), at_end=held.close)
+            while shown is None and pages.is_alive():
+                pages.join(LOOK_AROUND)
+
+    def _window(self, words: window.Words, unfinished: Callable[[], int]) -> window.Window | None:
+        return window.open_window(words, unfinished) if self._with_window else None
+
+    def _show_running(self) -> Wish:
+        try:
+            address = show_running(self._open_browser and not self._browser_waits)
+        except CannotStart as fault:
+            return self._explain(fault, None)
+        if self._browser_waits and self._sock:
+            failed_start.send_on(self._sock, address)
+        return Wish.QUIT
+
+    def _explain(self, fault: CannotStart, lock: InstanceLock | None) -> Wish:
+        """Show what went wrong until the person wants something else; without a browser, raise."""
+        connections.close_all()
+        if logging.getLogger().hasHandlers():
+            logger.warning("stopped at the start: %s", fault)
+        if not self._open_browser or fault.exit_code == USAGE:
+            raise fault
+        wish = Wish.QUIT
+        with contextlib.ExitStack() as shown:
+            page = None
+            with contextlib.suppress(CannotStart):
+                sock = self._take_port(remember=False)
+                page = shown.enter_context(failed_start.page(sock, fault))
+                if lock:
+                    _announce(lock, self._host, sock)
+                if not self._browser_waits:
+                    outside.open_page(self._address)
+            with stop_on_signals(), contextlib.suppress(SystemExit):
+                wish = self._wait_for_wish(fault, page)
+        if wish is Wish.QUIT:
+            raise fault
+        return wish
+
+    def _wait_for_wish(self, fault: CannotStart, page: failed_start.Page | None) -> Wish:
+        shown = self._window(window.stopped(str(fault), self._address or None), lambda: 0)
+        if shown:
+            with stop_on_signals(shown.end):
+                wish = shown.run(gone=lambda: bool(page and page.wish), at_end=lambda: None)
+        elif page:
+            wish = page.wait()
+        else:
+            raise fault
+        asked = page.wish if page else None
+        self._browser_waits = asked is Wish.TRY_AGAIN
+        return asked or wish
+
+
+def _cannot_start(error: Exception) -> CannotStart:
+    """The sentence for what no step of the start foresaw."""
+    logger.error("the start failed: %s", worker.traceback_of(error))
+    if problem := checks.problem_of(error):
+        return fault_of(problem)
+    return CannotStart(
+        _("Something went wrong in the program while it started. Nothing was changed."),
+        code=UNFORESEEN,
+    )
+
+
+def fault_of(problem: checks.Problem) -> CannotStart:
+    """What stops the start because of a problem that a check has found."""
+    return CannotStart(problem.sentence, code=problem.code)
+
+
+def _announce(lock: InstanceLock, host: str, sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # a second start then says that the first does not answer
         lock.announce(host, sock.getsockname()[1])
-        _say_where(page_address(host, sock.getsockname()[1]), open_browser)
-        with stop_on_signals():
-            pages.run()
-        pages.close()
-    database.close_down()
-    logger.info("stopped")
+
+
+def _close_database() -> None:
+    try:
+        database.close_down()
+    except DatabaseError as error:
+        logger.error("the database was not closed tidily: %s", worker.traceback_of(error))
 
 
 def work() -> None:
@@ -117,11 +258,16 @@ def refuse_other_computers(host: str) -> None:
 
 
 def prepare_data_directory() -> None:
+    """Make the data directory, or stop."""
+    if problem := make_data_directory():
+        raise fault_of(problem)
+
+
+def make_data_directory() -> checks.Problem | None:
     """Make the data directory, for this user alone, and try to write in it."""
     with contextlib.suppress(OSError):
         settings.DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if problem := checks.cannot_write(settings.DATA_DIR):
-        raise CannotStart(problem.sentence)
+    return checks.cannot_write(settings.DATA_DIR)
 
 
 def start_log(folder: Path, name: str = "clinic.log") -> None:
@@ -129,7 +275,7 @@ def start_log(folder: Path, name: str = "clinic.log") -> None:
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
     if problem := checks.cannot_write(folder):
-        raise CannotStart(problem.sentence)
+        raise fault_of(problem)
     to_file = logging.handlers.RotatingFileHandler(
         folder / name, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True
     )
@@ -167,7 +313,7 @@ def keep_secret_key() -> None:
             os.close(handle)
 
 
-def take_port(host: str, port: int | None) -> socket.socket:
+def take_port(host: str, port: int | None, remember: bool = True) -> socket.socket:
     """The port that was asked for, or the usual one; where that is taken another, remembered."""
     if port is not None:
         try:
@@ -182,9 +328,12 @@ def take_port(host: str, port: int | None) -> socket.socket:
                 USAGE,
             ) from error
     remembered = _remembered_port()
-    sock = server.listen_on_free(host, [remembered] if remembered else [])
+    try:
+        sock = server.listen_on_free(host, [remembered] if remembered else [])
+    except server.PortTaken as error:
+        raise fault_of(checks.Problem("no_port")) from error
     taken = sock.getsockname()[1]
-    if taken != (remembered or server.DEFAULT_PORT):
+    if remember and taken != (remembered or server.DEFAULT_PORT):
         with contextlib.suppress(OSError):  # remembered for bookmarks' sake; not worth a stop
             write_atomically(settings.DATA_DIR / "port", str(taken))
     return sock
@@ -209,48 +358,35 @@ def prepare_database() -> None:
                 "The data in %(folder)s was written by a newer version of this program. "
                 "Start the newer version. Nothing was changed."
             )
-            % {"folder": settings.DATA_DIR}
+            % {"folder": settings.DATA_DIR},
+            code="newer_database",
         ) from error
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        if "full" in str(error):
-            raise CannotStart(_no_room()) from error
-        raise CannotStart(checks.damaged_database().sentence) from error
     except database.DamagedDatabase as error:
-        raise CannotStart(checks.damaged_database().sentence) from error
-    except OSError as error:
-        raise CannotStart(_no_room()) from error
+        raise fault_of(checks.damaged_database()) from error
+    except (DatabaseError, sqlite3.DatabaseError, OSError) as error:
+        problem = checks.problem_of(error)
+        raise fault_of(problem or checks.damaged_database()) from error
 
 
-def _no_room() -> str:
-    return _(
-        "The database could not be copied before its update: the disk is full. "
-        "Make room on the disk and start again. Nothing was changed."
-    )
-
-
-def show_running(open_browser: bool) -> None:
-    """A second start: open the pages of the first."""
+def show_running(open_browser: bool) -> str:
+    """A second start: open the pages of the first; where they are."""
     address = address_of_running(settings.DATA_DIR, SECOND_START_PATIENCE)
     if address is None:
         raise CannotStart(
             _(
                 "The program is already running but does not answer. "
                 "Restart the computer, then start the program again."
-            )
+            ),
+            code="does_not_answer",
         )
-    _say_where(address, open_browser)
+    if opening := _say_where(address, open_browser):
+        opening.join(SECONDS_TO_OPEN)
+    return address
 
 
-def _say_where(address: str, open_browser: bool) -> None:
+def _say_where(address: str, open_browser: bool) -> threading.Thread | None:
     print(_("Open %(address)s in the browser.") % {"address": address}, flush=True)
-    if open_browser:
-        # In a thread: some browsers do not return until they are closed
-        threading.Thread(target=_open_browser, args=[address], daemon=True).start()
-
-
-def _open_browser(address: str) -> None:
-    with contextlib.suppress(Exception):
-        webbrowser.open(address)
+    return outside.open_page(address) if open_browser else None
 
 
 @contextlib.contextmanager
@@ -270,21 +406,21 @@ def _looking_after() -> Iterator[None]:
     yield
 
 
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
+
+
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Make every polite way of ending a process raise SystemExit in the main thread."""
+def stop_on_signals(handler: Callable[[int, FrameType | None], None] = _stop) -> Iterator[None]:
+    """Make every polite way of ending a process call ``handler``: raise SystemExit, by default."""
     names = ("SIGTERM", "SIGINT", "SIGBREAK", "SIGHUP")
     before = {
-        number: signal.signal(number, _stop)
+        number: signal.signal(number, handler)
         for number in (getattr(signal, name, None) for name in names)
         if number is not None
     }
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

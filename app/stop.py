@@ -4,8 +4,11 @@ from __future__ import annotations
 
 
 class CannotStart(Exception):
-    """The command ends here; the text is the sentence for the person who tried."""
+    """The command ends here; the text is the sentence for the person who tried.
 
-    def __init__(self, sentence: str, exit_code: int = 1) -> None:
+    ``code`` is stable and says which steps help; empty where the sentence says all there is.
+    """
+
+    def __init__(self, sentence: str, exit_code: int = 1, code: str = "") -> None:
         super().__init__(sentence)
-        self.exit_code = exit_code
+        self.exit_code, self.code = exit_code, code

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
+from tests import running
+
 ROOT = Path(__file__).resolve().parent.parent
 SESSION_HOME = Path(tempfile.mkdtemp(prefix="clinic-tests-"))
 
@@ -98,6 +100,16 @@ def chromium() -> Path:
     if os.environ.get("CI"):
         pytest.fail("no Chromium on this machine: .ci/run installs it")
     pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="session")
+def display() -> Iterator[str]:
+    """The screen of the tests of the window, and its name. CI must have it."""
+    pytest.importorskip("tkinter")
+    if missing := running.needs_screen():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
+    with running.screen() as (name, _):
+        yield name
 
 
 @pytest.fixture(scope="module")

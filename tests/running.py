@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.cookiejar
 import json
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -106,3 +108,24 @@ def serving(
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(timeout=60)
+
+
+@contextmanager
+def screen() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """An X server that shows nothing to anybody: its DISPLAY, and its process."""
+    reader, writer = os.pipe()
+    words = ["Xvfb", "-displayfd", str(writer), "-screen", "0", "1366x768x24", "-nolisten", "tcp"]
+    server = subprocess.Popen(words, pass_fds=[writer], stderr=subprocess.DEVNULL)
+    os.close(writer)
+    try:
+        with open(reader, encoding="ascii") as told:  # noqa: PTH123 - a descriptor, no path
+            yield f":{told.readline().strip()}", server
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def needs_screen() -> str:
+    """Why there can be no window here, empty where there can."""
+    missing = [name for name in ("Xvfb", "xdotool") if not shutil.which(name)]
+    return f"not on this machine: {', '.join(missing)}" if missing else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from app import checks, startup
+from app import checks, diagnostics, startup
 from app.stop import CannotStart
 
 
@@ -16,10 +17,29 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--data-dir", help="folder to look at")
+        parser.add_argument(
+            "--diagnostics",
+            type=Path,
+            metavar="FILE",
+            help="write one ZIP file to send to whoever helps: no patient's name, no film",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        startup.prepare_data_directory()
-        problems = [problem for check in checks.THOROUGH if (problem := check())]
-        if problems:
-            raise CannotStart("\n".join(problem.sentence for problem in problems))
-        self.stdout.write(f"No fault was found. Model {checks.model.label}.")
+        # Not if the folder cannot be made or written in: then that is what there is to tell
+        unusable = startup.make_data_directory()
+        found = [unusable] if unusable else [p for check in checks.THOROUGH if (p := check())]
+        if options["diagnostics"]:
+            self._write(options["diagnostics"], found)
+        if not found:
+            self.stdout.write(f"No fault was found. Model {checks.model.label}.")
+        for note in checks.notes():
+            self.stdout.write(note)
+        if found:
+            raise CannotStart("\n".join(problem.sentence for problem in found))
+
+    def _write(self, target: Path, found: list[checks.Problem]) -> None:
+        try:
+            diagnostics.write(target, found)
+        except OSError as error:
+            raise CannotStart(f"The file {target} cannot be written: {error.strerror}.") from error
+        self.stdout.write(f"Written: {target}. It holds no patient's name and no film.")

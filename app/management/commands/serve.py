@@ -28,6 +28,11 @@ class Command(BaseCommand):
         )
         parser.add_argument("--data-dir", help="folder of database, films, backups and logs")
         parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+        # What a start without a command does: see ADR 0008
+        parser.add_argument("--window", action="store_true", help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        startup.serve(options["host"], options["port"], not options["no_browser"])
+        browser = not options["no_browser"]
+        startup.serve(
+            options["host"], options["port"], browser, with_window=browser and options["window"]
+        )

@@ -1,0 +1,200 @@
+"""The page of a start that came to nothing: what is wrong, what to do, and a button to try again.
+
+Served by Python's own small server on the socket that the program itself would use, without
+database and data directory: those may be what is wrong. When a new try begins, the socket goes on
+listening, so that the browser's next request waits there for whatever serves it next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from app import diagnostics
+from app.stop import CannotStart
+from app.window import Wish
+
+#: Without a window to quit from, the program ends when its page has not been open for so long. A
+#: page in a hidden tab calls once a minute.
+PATIENCE_SECONDS = 600.0
+#: For a browser that is to be sent on to the program that runs already.
+SEND_ON_SECONDS = 5.0
+LOOK_AROUND = 0.25
+HTML = "text/html; charset=utf-8"
+
+STEPS: dict[str, tuple[Promise, ...]] = {
+    "disk_full": (
+        _("Empty the recycle bin. Move videos and other large files to a stick."),
+        _("Then press “Try again”. What was stored before is safe."),
+    ),
+    "data_dir_not_writable": (
+        _("Is the folder on a stick or on another disk? Look whether it is plugged in."),
+        _("Are you logged in as the user who works with the program every day?"),
+        _("Then press “Try again”."),
+    ),
+    "database_damaged": (
+        _("Do not delete anything and do not install the program again. The films are safe."),
+        _("Copy the whole folder named below to a stick."),
+        _("Ask for help. A copy of the database from the folder “backups” can be put back."),
+    ),
+    "newer_database": (
+        _("Look on the desktop and in the menu for the newer version, and start that one."),
+        _("If it is not there any more, install it again. This older version changed nothing."),
+    ),
+    "does_not_answer": (
+        _("Wait a minute: perhaps it is just starting or ending. Then press “Try again”."),
+        _("If that does not help, restart the computer and start the program again."),
+    ),
+}
+USUAL_STEPS = (
+    _("Press “Try again”."),
+    _("If that does not help, restart the computer and start the program again."),
+)
+
+
+class Page:
+    """The page while it is served: what it says, and what the person wants."""
+
+    def __init__(self, fault: CannotStart) -> None:
+        self.fault = fault
+        self.wish: Wish | None = None
+        self.asked = threading.Event()
+        self.last_seen = time.monotonic()
+
+    def ask(self, wish: Wish) -> None:
+        """Note what the person wants, and wake whoever waits for it."""
+        self.wish = wish
+        self.asked.set()
+
+    def wait(self) -> Wish:
+        """What the person wants; to quit, where nobody has looked at the page for long."""
+        while not self.asked.wait(LOOK_AROUND):
+            if time.monotonic() - self.last_seen > PATIENCE_SECONDS:
+                return Wish.QUIT
+        return self.wish or Wish.QUIT
+
+    def html(self) -> bytes:
+        """The page itself."""
+        context = {
+            "sentence": str(self.fault),
+            "steps": STEPS.get(self.fault.code, USUAL_STEPS),
+            "folder": settings.DATA_DIR,
+        }
+        return _render("failed_start.html", context)
+
+
+@contextlib.contextmanager
+def page(sock: socket.socket, fault: CannotStart) -> Iterator[Page]:
+    """Serve the page of a fault on a listening socket, which stays open afterwards."""
+    shown = Page(fault)
+    server = _Server(sock, shown)
+    thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
+    thread.start()
+    try:
+        yield shown
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def send_on(sock: socket.socket, address: str) -> None:
+    """Answer a browser that waits on the socket: the program runs at another address."""
+    sock.settimeout(SEND_ON_SECONDS)
+    with contextlib.suppress(OSError), sock.accept()[0] as browser:
+        browser.settimeout(SEND_ON_SECONDS)
+        browser.recv(65536)
+        browser.sendall(f"HTTP/1.0 303 See Other\r\nLocation: {address}\r\n\r\n".encode())
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, sock: socket.socket, shown: Page) -> None:
+        self.address_family = sock.family
+        super().__init__(sock.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = sock.dup()
+        self.shown = shown
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went away is nothing to tell."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 10  # a connection that says nothing
+
+    def do_GET(self) -> None:
+        """The page at every address, as the program's own pages are not there."""
+        shown = self.server.shown
+        if not self._is_ours():
+            self._answer(400, HTML, b"")
+        elif self.path == "/healthz":
+            shown.last_seen = time.monotonic()
+            health = {"status": "degraded", "version": settings.VERSION, "model": None}
+            self._answer(200, "application/json", json.dumps(health).encode())
+        elif self.path == "/diagnostics":
+            disposition = f'attachment; filename="{diagnostics.file_name()}"'
+            file = diagnostics.archive(fault=str(shown.fault))
+            self._answer(200, "application/zip", file, ("Content-Disposition", disposition))
+        else:
+            shown.last_seen = time.monotonic()
+            self._answer(503, HTML, shown.html())
+
+    def do_POST(self) -> None:
+        """The two buttons."""
+        self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 65536))
+        if not self._is_ours() or self.path not in ("/try-again", "/quit"):
+            self._answer(400, HTML, b"")
+        elif self.path == "/quit":
+            self._answer(200, HTML, _render("ended.html", {}))
+            self.server.shown.ask(Wish.QUIT)
+        else:
+            # First stop taking in requests: the browser's next one is for the next try to answer
+            self.server.shutdown()
+            self._answer(303, HTML, b"", ("Location", "/"))
+            self.server.shown.ask(Wish.TRY_AGAIN)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: addresses that people type are nobody's business."""
+
+    def _is_ours(self) -> bool:
+        """Asked by our own name (see settings.ALLOWED_HOSTS), and by no page of another site."""
+        asked = self.headers.get("Host", "")
+        name = asked.rpartition(":")[0] if asked.rpartition(":")[2].isdecimal() else asked
+        origin = self.headers.get("Origin")
+        return name in settings.ALLOWED_HOSTS and origin in (None, f"http://{asked}")
+
+    def _answer(self, status: int, kind: str, body: bytes, *more: tuple[str, str]) -> None:
+        self.send_response(status)
+        headers = [
+            ("Content-Type", kind),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Frame-Options", settings.X_FRAME_OPTIONS),
+            ("Referrer-Policy", settings.SECURE_REFERRER_POLICY),
+            *more,
+        ]
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _render(template: str, context: dict[str, Any]) -> bytes:
+    # Nobody serves the sheet at an address of its own now
+    sheet = settings.CODE_DIR / "static" / "clinic" / "clinic.css"
+    return render_to_string(
+        template, {**context, "style": sheet.read_text(encoding="utf-8")}
+    ).encode()
