@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 #: What later processors add and onnxruntime makes use of, oldest first.
-SEEN = ("sse4_1", "sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni")
+SEEN = ("sse2", "sse4_1", "sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni")
 # winnt.h: the PF_… numbers of IsProcessorFeaturePresent that have a name here
-WINDOWS_FEATURES = {"sse4_1": 37, "sse4_2": 38, "avx": 39, "avx2": 40, "avx512f": 41}
+WINDOWS_FEATURES = {"sse2": 10, "sse4_1": 37, "sse4_2": 38, "avx": 39, "avx2": 40, "avx512f": 41}
 MEGABYTE = 1024**2
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def processor_features() -> frozenset[str] | None:
@@ -24,18 +25,16 @@ def processor_features() -> frozenset[str] | None:
         if sys.platform == "darwin":
             words = _sysctl("machdep.cpu.features") + _sysctl("machdep.cpu.leaf7_features")
         else:
-            words = _line_of(Path("/proc/cpuinfo"), "flags")
+            words = _line_of(CPUINFO, "flags")
     except (OSError, subprocess.SubprocessError):
         return None
     features = {word.lower().replace(".", "_") for word in words}
-    return frozenset(features & set(SEEN)) if features else None
+    # One of another make names none of them at all
+    return frozenset(features & set(SEEN)) or None
 
 
 def is_old_processor() -> bool:
-    """An Intel or AMD processor that says it has no AVX2; one that says nothing is not called old.
-
-    Other makes (ARM) have instructions of another kind and name none of these.
-    """
+    """An Intel or AMD processor without AVX2; one of which nothing is known is not called old."""
     features = processor_features()
     return features is not None and "avx2" not in features
 
@@ -47,7 +46,7 @@ def processor_name() -> str:
             return os.environ.get("PROCESSOR_IDENTIFIER", "")
         if sys.platform == "darwin":
             return " ".join(_sysctl("machdep.cpu.brand_string"))
-        return " ".join(_line_of(Path("/proc/cpuinfo"), "model name"))
+        return " ".join(_line_of(CPUINFO, "model name"))
     except (OSError, subprocess.SubprocessError):
         return ""
 

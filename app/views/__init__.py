@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from app.views import film, study, upload, worklist
+from app.views import diagnostics, film, study, upload, worklist
 
 urlpatterns = [
     path("", worklist.worklist, name="worklist"),
@@ -15,4 +15,5 @@ urlpatterns = [
     path("films/<int:pk>.png", film.film, name="film"),
     path("films/<int:pk>/thumbnail.png", film.thumbnail, name="thumbnail"),
     path("films/<int:pk>/map.png", film.activation_map, name="map"),
+    path("diagnostics", diagnostics.download, name="diagnostics"),
 ]

@@ -1,0 +1,18 @@
+"""The file of diagnostics, for whoever is asked for help."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from app import diagnostics
+
+
+@never_cache
+@require_safe
+def download(_request: HttpRequest) -> HttpResponse:
+    """The file, to be saved."""
+    response = HttpResponse(diagnostics.archive(), content_type="application/zip")
+    response["Content-Disposition"] = f'attachment; filename="{diagnostics.file_name()}"'
+    return response
