@@ -193,8 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _render(template: str, context: dict[str, Any]) -> bytes:
-    # Nobody serves the sheet at an address of its own now
-    sheet = settings.CODE_DIR / "static" / "clinic" / "clinic.css"
-    return render_to_string(
-        template, {**context, "style": sheet.read_text(encoding="utf-8")}
-    ).encode()
+    # Nobody serves sheet and picture at addresses of their own now
+    folder = settings.CODE_DIR / "static" / "clinic"
+    style, mark = ((folder / n).read_text(encoding="utf-8") for n in ("clinic.css", "icon.svg"))
+    return render_to_string(template, {**context, "style": style, "mark": mark}).encode()
