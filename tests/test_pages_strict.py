@@ -123,7 +123,8 @@ def test_its_pictograms_are_all_drawn(page, root):
 
 def test_its_files_name_no_other_server(root):
     for path in [*(root / "app/static").rglob("*.*"), *(root / "app/templates").rglob("*.html")]:
-        text = path.read_text(encoding="utf-8", errors="replace").replace("http://www.w3.org/2000/svg", "")
+        text = path.read_text(encoding="utf-8", errors="replace")
+        text = text.replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|@import|url\(", text), path
 
 
