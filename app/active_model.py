@@ -35,13 +35,17 @@ class ActiveModel:
         self._problem: UnusableRelease | None = None
         self._stamp: Stamp | None = None
         self._tried_at = 0.0
+        # Of the graph: stands until a later try succeeds, so that nobody is told in between that
+        # all is well
+        self._fault: UnusableRelease | None = None
+        self._opened_at = 0.0
 
     @property
     def release(self) -> Release | None:
         """The release that answers, None when none is usable. Loads no graph."""
         with self._lock:
             self._look_again()
-            return None if self._problem else self._release
+            return None if self._problem or self._fault else self._release
 
     @property
     def label(self) -> str | None:
@@ -54,7 +58,7 @@ class ActiveModel:
         """Why no model is usable; None when one is, as far as is known without its graph."""
         with self._lock:
             self._look_again()
-            return self._problem
+            return self._problem or self._fault
 
     def load(self) -> Model:
         """The model, loaded and self-tested; raises UnusableRelease."""
@@ -63,20 +67,24 @@ class ActiveModel:
             if self._problem or not self._release:
                 raise self._problem or UnusableRelease("release_missing")
             if self._model is None:
+                if self._fault and not _is_overdue(self._opened_at):
+                    raise self._fault
+                self._opened_at = time.monotonic()
                 try:
                     self._model = _open(self._release)
                 except UnusableRelease as error:
-                    self._problem = error
+                    self._fault = error
                     logger.error("model %s is not usable: %s", self._release.label, error)
                     raise
+                self._fault = None
                 logger.info("model %s loaded", self._release.label)
             return self._model
 
     def _look_again(self) -> None:
-        overdue = self._problem and time.monotonic() - self._tried_at > RETRY_SECONDS
+        overdue = self._problem and _is_overdue(self._tried_at)
         if self._stamp is not None and self._stamp == self._files_now() and not overdue:
             return
-        self._release = self._model = self._problem = None
+        self._release = self._model = self._problem = self._fault = None
         self._tried_at = time.monotonic()
         try:
             self._release = load_active(self._data_directory)
@@ -94,6 +102,10 @@ class ActiveModel:
         if self._release:
             watched.append(self._release.directory / MANIFEST)
         return tuple(_stamp(path) for path in watched)
+
+
+def _is_overdue(tried_at: float) -> bool:
+    return time.monotonic() - tried_at > RETRY_SECONDS
 
 
 def _open(release: Release) -> Model:

@@ -6,6 +6,7 @@ import errno
 import http.client
 import io
 import json
+import shutil
 import signal
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from app import checks, database, failed_start, server, startup, worker
@@ -23,9 +25,12 @@ from app.failed_start import STEPS, page, send_on
 from app.instance_lock import InstanceLock
 from app.stop import CannotStart
 from app.window import Wish
-from tests.running import wait_for
+from model_export.phantom import chest_film
+from tests.running import Visitor, wait_for
+from tests.test_release import put
 from tests.test_serve import end_politely, health, serving
 from tests.test_window import Clicked
+from tests.tiny_release import make_release
 
 FAULT = CannotStart("Fault DATA: it is <so>.", code="data_dir_not_writable")
 
@@ -378,3 +383,35 @@ class TestWithAWindow:
                 assert connection.getresponse().status == 200
 
             assert process.wait(60) == 1
+
+
+def test_with_a_model_that_fails_its_self_test_it_opens_and_films_wait_until_it_passes(
+    tmp_path, browser
+):
+    """The one fault that is no failed start: films are taken in, and answered later."""
+    home = tmp_path / "clinic"
+    make_release(home / "mine", put("self_test", 0, "logit")(99.0))
+    (home / "active.json").write_text('{"release": "mine"}')
+    with serving(home) as (at, process):
+        visitor, tab = Visitor(at), browser.new_page()
+        film = tmp_path / "film.png"
+        Image.fromarray(chest_film(3, (400, 400))).save(film)
+        study = visitor.upload(film)
+        wait_for(lambda: health(at)["status"] == "degraded")
+        tab.goto(f"{at}{study}")
+        expect(tab.get_by_role("alert")).to_contain_text("Fault MODEL")
+        expect(tab.get_by_role("alert")).to_contain_text("self_test_failed")
+        expect(tab.locator(".reading")).to_have_attribute("data-answer", "waiting")
+
+        shutil.rmtree(home / "mine")
+        make_release(home / "mine")
+
+        expect(tab.locator(".reading")).not_to_have_attribute(
+            "data-answer", "waiting", timeout=60_000
+        )
+        assert visitor.wait_for_answer(study)
+        assert health(at)["model"]
+        tab.reload()
+        expect(tab.get_by_role("alert")).to_have_count(0)
+        tab.close()
+        assert end_politely(process) == 0

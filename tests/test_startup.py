@@ -563,6 +563,27 @@ class TestTheActiveModel:
         assert model.label is None
         assert model.problem.code == "self_test_failed"
 
+    def test_it_stays_a_problem_until_a_later_try_succeeds(self, data_dir, monkeypatch):
+        faults = [UnusableRelease("self_test_failed")] * 2
+
+        def at_third_try(_release: object) -> object:
+            if faults:
+                raise faults.pop()
+            return object()
+
+        monkeypatch.setattr("app.active_model.RETRY_SECONDS", 0.0)
+        monkeypatch.setattr("app.active_model.load_active", self.choose)
+        monkeypatch.setattr("app.active_model._open", at_third_try)
+        (data_dir / "active.json").write_text("first")
+        model = ActiveModel(data_dir)
+        for _ in range(2):
+            with pytest.raises(UnusableRelease):
+                model.load()
+            assert [model.problem.code for _ in range(3)] == ["self_test_failed"] * 3
+
+        assert model.load()
+        assert model.problem is None
+
     def test_but_after_a_while_it_is(self, data_dir, monkeypatch):
         monkeypatch.setattr("app.active_model.RETRY_SECONDS", 0.0)
         faults = [UnusableRelease("release_file_missing")]
