@@ -111,6 +111,8 @@ class Start:
     def _begin(self, lock: InstanceLock, held: contextlib.ExitStack) -> threading.Thread:
         """Everything that runs, put on ``held`` when all of it does; the thread of the pages."""
         logger.info("version %s starts", settings.VERSION)
+        for note in checks.notes():
+            logger.info(note)
         server.sweep_temporary(settings.TEMPORARY_DIR)
         keep_secret_key()
         # Before the database is touched: a port that is taken stops the start

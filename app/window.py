@@ -21,7 +21,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from app import diagnostics, outside
+from app import checks, diagnostics, outside
 
 if TYPE_CHECKING:
     import tkinter as tk
@@ -54,6 +54,7 @@ class Words:
     text: str
     address: str | None
     is_fault: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def running(address: str) -> Words:
@@ -62,6 +63,7 @@ def running(address: str) -> Words:
         _("The program is running"),
         _("It shows its pages in the browser, at this address:"),
         address,
+        notes=tuple(checks.notes()),
     )
 
 
@@ -209,6 +211,8 @@ class Window:
         self._add(self.question, _("Quit now"), self.quit, main=True)
         self._add(self.question, _("Keep running"), self.keep_running)
         self.buttons.pack(fill="x", pady=(18, 0))
+        for note in self._words.notes:
+            self._line(card, "Quiet.TLabel", text=note).pack(anchor="w", pady=(12, 0))
         self._line(card, "Said.TLabel", textvariable=self.said).pack(anchor="w", pady=(8, 0))
         closing = _("Closing this window ends the program.")
         self._line(card, "Quiet.TLabel", text=closing).pack(anchor="w")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app import outside, startup, window
+from app import machine, outside, startup, window
 from app.window import Wish
 from tests.running import ROOT, free_port, screen, wait_for
 from tests.test_serve import environment, health
@@ -83,6 +83,11 @@ class TestTheWindow:
         assert AT in words
         assert "Closing this window ends the program." in words
         assert "Try again" not in words
+
+    def test_what_is_worth_knowing_of_the_computer_is_said(self, monkeypatch):
+        monkeypatch.setattr(machine, "is_old_processor", lambda: True)
+        with showing(window.running(AT)) as shown:
+            assert "Note PROCESSOR" in texts(shown)
 
     def test_open_opens_the_pages(self, opened):
         with showing(window.running(AT)) as shown:
