@@ -56,6 +56,7 @@ OLD_PROCESSOR = _(
 )
 
 NOT_WRITABLE = "data_dir_not_writable"
+ROOM_OF_AN_EMPTY_DATABASE = 1024**2
 # Windows says it in numbers of its own, which Python turns into ENOSPC
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -159,11 +160,19 @@ def problem_of(error: BaseException) -> Problem | None:
         return None
     # SQLite has one class for all of these; the words are those of sqlite3_errstr()
     said = str(error)
-    if "full" in said:
+    # On a full disk the write-ahead log has no room either: SQLite then says “disk I/O error”
+    if "full" in said or ("disk I/O" in said and _is_full()):
         return Problem("disk_full", folder)
     if "readonly" in said or "unable to open" in said:
         return Problem(NOT_WRITABLE, folder)
     return Problem("database_in_use") if "locked" in said else damaged_database()
+
+
+def _is_full() -> bool:
+    try:
+        return shutil.disk_usage(settings.DATA_DIR).free < ROOM_OF_AN_EMPTY_DATABASE
+    except OSError:
+        return False
 
 
 def notes() -> list[str]:

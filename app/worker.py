@@ -17,7 +17,13 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
-from django.db import OperationalError, close_old_connections, connections, transaction
+from django.db import (
+    DatabaseError,
+    OperationalError,
+    close_old_connections,
+    connections,
+    transaction,
+)
 from django.utils import timezone
 from django_tasks import TaskResultStatus, task
 from django_tasks_db.management.commands.db_worker import Worker as QueueWorker
@@ -186,8 +192,11 @@ class WorkerThread:
         _work_came.set()
         self._work.join(patience)
         self._heart.join(patience)
-        self._give_back()
-        Worker.objects.filter(id=self.id).delete()
+        try:
+            self._give_back()
+            Worker.objects.filter(id=self.id).delete()
+        except DatabaseError as error:  # a full disk; the next start takes over what is left
+            logger.error("worker: not ended tidily: %s", traceback_of(error))
 
     def _work_queue(self) -> None:
         troubled = False

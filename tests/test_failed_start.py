@@ -12,6 +12,7 @@ import socket
 import sqlite3
 import threading
 import zipfile
+from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -162,6 +163,15 @@ class TestWhatStopsAStart:
     def test_an_error_of_disk_or_database_is_a_fault(self, data_dir, error, code):
         assert checks.problem_of(error).code == code
         assert startup._cannot_start(error).code == code
+
+    @pytest.mark.parametrize(("free", "code"), [(1000, "disk_full"), (10**10, "database_damaged")])
+    def test_a_disk_that_fails_sqlite_is_full_or_broken(self, data_dir, monkeypatch, free, code):
+        usage = namedtuple("usage", "free")(free)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+
+        error = sqlite3.OperationalError("disk I/O error")
+
+        assert checks.problem_of(error).code == code
 
     def test_any_other_is_owned_up_to(self, data_dir):
         assert checks.problem_of(ValueError("Ana")) is None
