@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 INK, MUTED, PAPER, CARD, LINE = "#15222b", "#53636e", "#f3f5f6", "#ffffff", "#dbe2e6"
 ACCENT, ACCENT_DARK, ACCENT_SOFT, FAULT = "#0d5c78", "#0a4358", "#e5f1f5", "#a52a12"
 LINE_LENGTH, CORNER = 430, 32  # pixels, at 96 to the inch
+BUTTONS_APART = (6, 12)
 #: Tk sleeps until something happens in the window; signals and threads are looked after so often.
 LOOK_AROUND_MS = 250
 ICON = settings.CODE_DIR / "static" / "clinic" / "icon.png"
@@ -210,10 +211,10 @@ class Window:
         self.question = ttk.Frame(card, style="Card.TFrame")
         self._add(self.question, _("Quit now"), self.quit, main=True)
         self._add(self.question, _("Keep running"), self.keep_running)
-        self.buttons.pack(fill="x", pady=(18, 0))
-        for note in self._words.notes:
-            self._line(card, "Quiet.TLabel", text=note).pack(anchor="w", pady=(12, 0))
         self._line(card, "Said.TLabel", textvariable=self.said).pack(anchor="w", pady=(8, 0))
+        self.buttons.pack(fill="x", pady=BUTTONS_APART)
+        for note in self._words.notes:
+            self._line(card, "Quiet.TLabel", text=note).pack(anchor="w", pady=(0, 8))
         closing = _("Closing this window ends the program.")
         self._line(card, "Quiet.TLabel", text=closing).pack(anchor="w")
 
@@ -261,8 +262,9 @@ class Window:
 
     def _show_only(self, row: ttk.Frame) -> None:
         other = self.question if row is self.buttons else self.buttons
-        row.pack(fill="x", pady=(18, 0), before=other) if other.winfo_manager() else None
-        other.pack_forget()
+        if other.winfo_manager():
+            row.pack(fill="x", pady=BUTTONS_APART, before=other)
+            other.pack_forget()
 
 
 def _dress(root: tk.Tk) -> list[Font]:
@@ -288,7 +290,7 @@ def _dress(root: tk.Tk) -> list[Font]:
     style.configure("Good.TLabel", foreground="#2c8a57", font=large)
     style.configure("Fault.TLabel", foreground=FAULT, font=large)
     style.configure("Quiet.TLabel", foreground=MUTED, font=small)
-    style.configure("Said.TLabel", foreground=ACCENT_DARK, font=small)
+    style.configure("Said.TLabel", foreground=ACCENT_DARK)
     style.configure("Link.TLabel", foreground=ACCENT)
     edges = {"bordercolor": LINE, "lightcolor": CARD, "darkcolor": CARD}
     style.configure(
