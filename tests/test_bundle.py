@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from model_export.phantom import chest_film
 from tests.films import encode
 from tests.running import ROOT, Visitor, serving, wait_for
 from tests.test_offline import outside_in_strace
+from tests.test_window import Clicked
 
 BUNDLE = Path(os.environ.get("CXR_BUNDLE") or "not-built").resolve()
 pytestmark = pytest.mark.skipif(not BUNDLE.is_dir(), reason="no bundle: CXR_BUNDLE is not set")
@@ -148,6 +150,46 @@ def test_what_was_taken_in_survives_a_kill_in_mid_batch(program, environment, fi
     with running(program, environment) as (visitor, _):
         for study in studies:
             assert visitor.wait_for_answer(study)
+
+
+@pytest.fixture
+def clicked(program, environment, display, tmp_path) -> Clicked:
+    """A double-click on what was built, on a screen."""
+    return Clicked(Path(environment["CLINIC_HOME"]), display, tmp_path, [str(program)], environment)
+
+
+def test_a_double_click_shows_a_window_and_quitting_from_it_leaves_nothing(clicked, environment):
+    with clicked.running() as process:
+        (shown,) = wait_for(clicked.windows)
+        everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
+        clicked.press_keys(shown, "Tab", "Tab", "Tab", "Return")
+        assert process.wait(60) == 0
+    assert clicked.opened() == [f"http://127.0.0.1:{clicked.port}/"]
+    assert "stopped" in clicked.log()
+    assert not any(one.is_running() for one in everyone)
+    assert unpacked(environment) == []
+
+
+def test_a_start_that_fails_explains_itself_and_is_tried_again(clicked, browser):
+    shutil.rmtree(clicked.home)
+    clicked.home.write_text("a file in the way")
+    with clicked.running("--port", str(clicked.port)):
+        (at,) = clicked.opened()
+        page = browser.new_page()
+        page.goto(at)
+        expect(page.get_by_role("alert")).to_contain_text("Fault DATA")
+        clicked.home.unlink()
+        page.get_by_role("button", name="Try again").click()
+        expect(page.get_by_role("heading", name="Put chest films here")).to_be_visible()
+        page.close()
+
+
+def test_diagnostics_are_written_by_the_console_program(environment, tmp_path):
+    target = tmp_path / "to send.zip"
+    subprocess.run([CONSOLE, "check", "--diagnostics", target], env=environment, check=True)
+    report = zipfile.ZipFile(target).read("diagnostics.txt").decode()
+    assert ", bundle" in report
+    assert "manifest SHA-256" in report
 
 
 def test_a_second_start_shows_the_first(program, environment):

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -210,19 +210,29 @@ def test_a_screen_that_does_not_answer_is_none(monkeypatch):
 class Clicked:
     """The real program as a double-click starts it, and what it had its browser open."""
 
-    def __init__(self, home: Path, display: str, folder: Path) -> None:
-        self.home, self.display = home, display
+    def __init__(
+        self,
+        home: Path,
+        display: str,
+        folder: Path,
+        program: Sequence[str] = (sys.executable, "run_clinic.py"),
+        surroundings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.home, self.program = home, program
         self.told, browser = folder / "opened", folder / "browser"
         browser.write_text(BROWSER)
         browser.chmod(0o755)
         self.port = free_port()
-        self.environment = environment(
-            DISPLAY=display, BROWSER=str(browser), OPENED=str(self.told), HOME=str(folder)
-        )
+        self.environment = {
+            **(environment(HOME=str(folder)) if surroundings is None else surroundings),
+            "DISPLAY": display,
+            "BROWSER": str(browser),
+            "OPENED": str(self.told),
+        }
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         words = words or ("--port", str(self.port))
-        command = [sys.executable, "run_clinic.py", *words, "--data-dir", str(self.home)]
+        command = [*self.program, *words, "--data-dir", str(self.home)]
         return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL)
 
     @contextmanager
