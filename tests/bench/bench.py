@@ -27,7 +27,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from model_export import phantom
-from tests.running import ROOT, serving
+from tests.running import ROOT, Visitor, free_port, needs_screen, screen, serving, wait_for
 
 SOURCE = [sys.executable, "run_clinic.py"]
 MEGABYTE = 1e6
@@ -107,6 +107,27 @@ def measure_analyze(films: Path, options: argparse.Namespace) -> list[Figure]:
         at_least("… of them answered, not refused", answered / len(lines) * 100, "%", 100),
         under("… milliseconds of one film, median", own, "ms", 300),
     ]
+
+
+def measure_window(_films: Path, options: argparse.Namespace) -> list[Figure]:
+    """The program as a double-click starts it, on a screen of its own; no browser opens."""
+    if missing := needs_screen():
+        print(f"window: left out, {missing}")
+        return []
+    with fresh_home() as home, screen() as (display, _):
+        double_click = {**environment(home), "DISPLAY": display, "BROWSER": "/bin/true"}
+        words = [*clinic(options), "--port", str(free_port())]
+        program = subprocess.Popen(words, cwd=ROOT, env=double_click, stdout=subprocess.DEVNULL)
+        try:
+            visitor = Visitor(f"http://127.0.0.1:{words[-1]}")
+            wait_for(lambda: visitor.get("/healthz"))
+            visitor.get("/")
+            time.sleep(5)
+            idle = resident(program) / MEGABYTE
+        finally:
+            program.terminate()
+            program.wait(timeout=60)
+    return [under("resident memory, idle, with the window", idle, "MB", 80)]
 
 
 def upload_and_see(page: Page, address: str, film: Path) -> float:
@@ -211,6 +232,7 @@ MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "analyze": measure_analyze,
     "start": measure_start,
     "memory": measure_memory,
+    "window": measure_window,
     "upload": measure_upload,
     "no-vnni": measure_no_vnni,
 }
