@@ -140,7 +140,7 @@ class Start:
         """Say where the pages are, and wait for the end."""
         _say_where(self._address, self._open_browser and not self._browser_waits)
         with stop_on_signals(), contextlib.suppress(SystemExit):
-            shown = self._window(window.running(self._address), Instance.count_unfinished)
+            shown = self._window(window.running(self._address), _count_unfinished)
             if shown:
                 with stop_on_signals(shown.end):
                     shown.run(gone=lambda: not pages.is_alive(), at_end=held.close)
@@ -215,6 +215,13 @@ def fault_of(problem: checks.Problem) -> CannotStart:
 def _announce(lock: InstanceLock, host: str, sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # a second start then says that the first does not answer
         lock.announce(host, sock.getsockname()[1])
+
+
+def _count_unfinished() -> int:
+    try:
+        return Instance.count_unfinished()
+    except DatabaseError:  # whatever is wrong with it, the program can be quit
+        return 0
 
 
 def _close_database() -> None:

@@ -106,6 +106,7 @@ class Window:
         self._fonts = _dress(root)  # Tk forgets a font that Python has let go of
         self._draw()
         root.protocol("WM_DELETE_WINDOW", self.ask_to_quit)
+        root.report_callback_exception = self._own_up
         # What Windows sends at log-off and shutdown; there is no time for a question
         root.protocol("WM_SAVE_YOURSELF", self.quit)
         _place_out_of_the_way(root)
@@ -190,6 +191,11 @@ class Window:
         One that raised would be lost in the middle of Tk's own work.
         """
         self._ended = True
+
+    def _own_up(self, _kind: object, error: BaseException, _trace: object) -> None:
+        """A button that fails must not do so silently."""
+        logger.error("the window failed", exc_info=error)
+        self.said.set(_("Something went wrong in the program. Its log says more."))
 
     def _look_around(self) -> None:
         # Running Python now and then is also what lets it notice a signal

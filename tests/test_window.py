@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError
 
 from app import machine, outside, startup, window
 from app.window import Wish
@@ -161,6 +162,19 @@ class TestTheWindow:
 
             assert "could not be written" in shown.said.get()
 
+    def test_a_button_that_fails_owns_up_to_it(self, monkeypatch, caplog):
+        def fail(_folder: Path) -> None:
+            raise ValueError("Ana")
+
+        monkeypatch.setattr(outside, "open_folder", fail)
+        with showing(window.running(AT)) as shown:
+            shown.root.after(10, lambda: press(shown, "Open data folder"))
+            shown.root.after(300, shown.root.quit)
+            shown.root.mainloop()
+
+            assert "Something went wrong" in shown.said.get()
+        assert "the window failed" in caplog.text
+
     def test_of_a_failed_start_it_says_why_and_tries_again(self):
         with showing(window.stopped("Fault DATA: it is so.", AT)) as shown:
             words = texts(shown)
@@ -192,6 +206,15 @@ class TestTheWindow:
         monkeypatch.setitem(sys.modules, "tkinter", None)
 
         assert window.open_window(window.running(AT)) is None
+
+
+def test_with_a_database_that_fails_it_can_be_quit_all_the_same(monkeypatch):
+    def fail() -> int:
+        raise OperationalError("disk I/O error")
+
+    monkeypatch.setattr(startup.Instance, "count_unfinished", fail)
+
+    assert startup._count_unfinished() == 0
 
 
 def test_without_a_screen_there_is_none(monkeypatch):
