@@ -328,7 +328,9 @@ brings both classes to the same middle shape and then stretches at random; that 
 and may not remove it.
 
 **Lateral films** are refused where the file names the view. Whether one is known by its picture
-alone is untested.
+alone is untested. **A mirrored film** is not recognised: its answer is the same, but right and
+left of its regions are exchanged. A film on its side or on its head is put right where that is
+sure, and so is a negative.
 
 **Other diseases.** Tuberculosis, heart failure, tumours and fluid look alike on a film: "likely"
 is not a diagnosis, and "unlikely" rules nothing out.

@@ -253,6 +253,16 @@ def pack(
 def training_of(run: Path) -> dict[str, Any]:
     """For the card: which experiments the members of a run are."""
     members = [load_experiment(member) for member in member_runs(run)]
+    more = {
+        "adults": "adults' films of NIH ChestX-ray14, by their pixels and what an older "
+        "release and other members said of them, never by their labels"
+        if any(member.unlabelled for member in members)
+        else None,
+        "opacities": "some members also learnt from opacities drawn into films without a known "
+        "pneumonia, and where these lie"
+        if any(member.opacity for member in members)
+        else None,
+    }
     return {
         "network": "EfficientNet-Lite0 (ImageNet weights, Apache-2.0), two-level feature pyramid, "
         "one scored place for every 16 input pixels, log-mean-exp pooling; int8",
@@ -261,6 +271,7 @@ def training_of(run: Path) -> dict[str, Any]:
         "films": "Kermany, Zhang, Goldbaum 2018 (Mendeley Data rscbjbr9sj, CC BY 4.0), children of "
         "1-5 years, one hospital in Guangzhou; by patient 80 % trained on, 10 % for calibration "
         "and operating points, 10 % held out",
+        **{name: words for name, words in more.items() if words},
     }
 
 
