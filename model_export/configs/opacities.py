@@ -2,6 +2,12 @@
 
 python -m model_export train --config opacities --data "$CXR_DATA/kermany_train" --run
 runs/opacities --teachers assets/release --unlabelled "$CXR_DATA/adult_nih/images"
+
+Result of one run (seed 1, taught by release 0.2.0), 25 minutes beside other work, film and mirror
+image averaged: validation and held-out patients AUC 0.990, adults (opacity against normal) 0.91,
+against all the rest 0.79. Its peak lies in a radiologist's box on 22 of 31 adults' films with an
+opacity (release 0.2.0: 11), and in a box of adult_nih on 9 of 13 (4). Where 90 % of the adults'
+opacities are called, 14 % of 600 normal adults of other compilations are (0.2.0: 34 %).
 """
 
 import dataclasses
