@@ -632,6 +632,21 @@ def test_adults_get_a_calibration_and_an_operating_point_of_their_own():
     assert np.mean(sens) >= pack.ADULTS.sensitivity
 
 
+def test_a_threshold_on_few_films_does_not_hang_on_one_of_them():
+    sick = np.r_[np.arange(-3.0, 0.0), np.full(28, 2.0)]  # three faint ones among 31
+    few = pack.Scores(np.ones(31, int), sick, np.zeros(31, bool))
+    threshold = pack.steady_threshold(few, 0.9)
+    assert -1.0 < threshold < 2.0
+    assert (sick >= threshold).mean() >= 0.9
+    assert pack.steady_threshold(few, 0.9) == threshold
+
+
+def test_a_threshold_on_many_films_is_where_their_share_is_called():
+    logits = np.random.default_rng(5).normal(2, 1, 20_000)
+    many = pack.Scores(np.ones(20_000, int), logits, np.zeros(20_000, bool))
+    assert pack.steady_threshold(many, 0.9) == pytest.approx(2 - 1.2816, abs=0.03)
+
+
 BAND = pack.Aim(sensitivity=0.97, missed=0.03, false_alarm=0.05)
 
 
