@@ -38,6 +38,9 @@ def prepare() -> None:
         _unpack_python()
         _lay_in_packages()
         stamp.write_bytes(pins)
+    if _has_tiles():
+        command = ["gcc", "-O2", "-shared", "-fPIC", "-o", str(TILES), str(HERE / "tiles.c")]
+        subprocess.run(command, check=True)
     make_prefix(PREFIX)
 
 
@@ -45,9 +48,6 @@ def make_prefix(prefix: Path) -> None:
     """A Windows 10 of its own. The version is set before anything else runs there."""
     if (prefix / "system.reg").is_file():
         return
-    if _has_tiles() and not TILES.is_file():
-        command = ["gcc", "-O2", "-shared", "-fPIC", "-o", str(TILES), str(HERE / "tiles.c")]
-        subprocess.run(command, check=True)
     for command in (["wineboot", "-i"], ["wine", "winecfg", "-v", "win10"], ["wineserver", "-w"]):
         run(*command, WINEPREFIX=str(prefix))
 

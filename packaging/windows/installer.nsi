@@ -6,7 +6,10 @@
 ;
 ; Exit code 0: done. 2: refused, and nothing was changed.
 
-Target amd64-unicode
+; 64 bit where this NSIS has it (Debian's): a Wine without its 32-bit half runs it
+!if /FileExists "${NSISDIR}/Stubs/lzma_solid-amd64-unicode"
+  Target amd64-unicode
+!endif
 Unicode true
 ManifestDPIAware true
 ManifestSupportedOS all
@@ -93,7 +96,7 @@ Section
   RMDir /r "$INSTDIR.new" ; of an installation that was broken off
   ClearErrors
   SetOutPath "$INSTDIR.new"
-  File /r "${FOLDER}/*"
+  File /r "${FOLDER}\*"
   WriteUninstaller "$INSTDIR.new\uninstall.exe"
   SetOutPath "$TEMP" ; a folder that is the working directory cannot be renamed
   ${If} ${Errors}
