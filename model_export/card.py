@@ -303,8 +303,8 @@ map as a second output; input {size} x {size} grey; int8, a file of {megabytes} 
 
 DATA = """**Training films.** Kermany, Zhang, Goldbaum 2018 (Mendeley Data rscbjbr9sj, CC BY
 4.0): children of 1-5 years, one hospital in Guangzhou, split by patient: most are trained on,
-others choose the calibration and the operating points, and the rest are held out. Whoever is
-older than these children is outside the films it was trained on."""
+others choose the calibration and the operating points, and the rest are held out. No label of
+anybody older taught it: what it knows of adults comes from films without labels, if from any."""
 
 OPERATING_POINTS = """A probability at or above the threshold is the forced answer "likely". From
 lower up to upper the answer is withheld: "cannot say"."""
