@@ -108,7 +108,8 @@ REFUSALS: Sentences = {
     ),
     "too_blurred": _(
         "The picture is too blurred to be judged. Export the film again, or photograph it with a "
-        "steady hand and in focus; if the film itself is blurred, take it again while the breath is held."
+        "steady hand and in focus; if the film itself is blurred, take it again while the patient "
+        "holds the breath."
     ),
     "almost_empty": _(
         "There is almost nothing on the picture. Look whether the right film was chosen, "
