@@ -7,9 +7,10 @@ import pytest
 from PIL import Image, ImageFilter
 
 from app.cxr.analysis import MARGIN, Analysis, analyse
-from app.cxr.model import Prediction
+from app.cxr.model import Model, Prediction
+from app.cxr.radiograph import read_radiograph
 from app.cxr.regions import Region, box_turned_back, point_turned_back
-from app.cxr.release import CUT_OFF, NOT_A_FILM, Release
+from app.cxr.release import CUT_OFF, FACTORY_DIRECTORY, NOT_A_FILM, Release
 from model_export.phantom import chest_film
 from tests.films import encode
 
@@ -100,6 +101,28 @@ def test_a_film_that_is_cut_off_is_refused_as_such_and_not_turned(upright):
 def test_a_blurred_picture_that_the_gate_does_not_know_is_called_blurred(upright):
     soft = Image.fromarray(upright).filter(ImageFilter.GaussianBlur(5))
     assert sent(np.asarray(soft), ScriptedModel(right=-1.0)).reason == "too_blurred"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reasons"),
+    [
+        (lambda film: film, {None}),
+        (np.rot90, {None}),
+        (lambda film: np.rot90(film, 2), {None}),
+        (lambda film: 255 - film, {None}),
+        (lambda film: (film * 0.15).astype(np.uint8), {"too_dark"}),
+        (lambda film: (255 - (255 - film) * 0.15).astype(np.uint8), {"too_bright"}),
+        (lambda film: film[:, : film.shape[1] // 2], {CUT_OFF, NOT_A_FILM}),
+    ],
+    ids=["as it is", "on its side", "on its head", "negative", "dark", "bright", "cut in half"],
+)
+def test_real_films_are_put_right_or_refused_for_what_is_wrong(cxr_data, wrong, reasons):
+    model = Model.load(Release.load(FACTORY_DIRECTORY))
+    folders = ("kermany_train/NORMAL", "kermany_train/PNEUMONIA", "adult_nih/images")
+    films = [path for name in folders for path in sorted((cxr_data / name).iterdir())[::97][:5]]
+    found = [analyse(encode(wrong(read_radiograph(film).pixels), "PNG"), model) for film in films]
+    told = [analysis.reason if analysis.answer == "refused" else None for analysis in found]
+    assert sum(reason in reasons for reason in told) >= 0.8 * len(films), told
 
 
 @pytest.mark.parametrize("turns", range(5))
