@@ -119,7 +119,7 @@ def windows() -> System:
     if sys.platform == "win32":
         return System(dist, portable, make_windows_installer)
     wine.prepare()
-    command = ["wine", str(wine.PYTHON / "python.exe"), "-I"]
+    command = ["wine", str(wine.PYTHON / "python.exe"), "-s", "-P"]
     return System(
         dist, portable, make_windows_installer, command, wine.PYTHON, [str(wine.PACKAGES)]
     )

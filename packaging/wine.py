@@ -59,7 +59,7 @@ def run(*command: object, **environment: str) -> None:
     """
     with subprocess.Popen(
         [str(part) for part in command],
-        env={**os.environ, **surroundings(), **environment},
+        env={**_without_python(os.environ), **surroundings(), **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -79,6 +79,11 @@ def surroundings() -> Mapping[str, str]:
         "WINEPREFIX": str(PREFIX), "WINEARCH": "win64", "WINEDEBUG": "-all",
         "WINEDLLOVERRIDES": off, **preload,
     }  # fmt: skip
+
+
+def _without_python(environment: Mapping[str, str]) -> dict[str, str]:
+    """What tells this system's Python where to look is not meant for that of Windows."""
+    return {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
 
 
 def _require(tools: Mapping[str, str]) -> None:
