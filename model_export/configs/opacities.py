@@ -7,9 +7,9 @@ Result of two runs (seeds 1 and 2, taught by release 0.2.0), 25 minutes each bes
 and mirror image averaged: validation and held-out patients AUC 0.990 and 0.981, adults (opacity
 against normal) 0.91 and 0.93, against all the rest 0.79 and 0.80. The peak of each lies in a
 radiologist's box on 22 of 31 adults' films with an opacity (release 0.2.0: 11), and in a box of
-adult_nih on 9 of 13 (4). Where 90 % of the adults' opacities are called, 14 % and 11 % of 600 normal
-adults of other compilations are (0.2.0: 34 %). What it costs on children is why it ships beside
-``style_pupil`` and not alone.
+adult_nih on 9 of 13 (4). Where 90 % of the adults' opacities are called, 14 % and 11 % of 600
+normal adults of other compilations are (0.2.0: 34 %). What it costs on children is why it ships
+beside ``style_pupil`` and not alone.
 """
 
 import dataclasses
