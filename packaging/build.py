@@ -88,10 +88,12 @@ def make_linux_installer(system: System) -> Path:
     for script in ("install.sh", "uninstall.sh"):
         shutil.copy2(HERE / "linux" / script, stage)
     target = system.dist / f"clinic-{VERSION}-linux-x86_64.run"
+    # its own call is written into the file: a path from here on says nothing of who built it where
+    parts = (path.relative_to(ROOT) for path in (stage, target))
     run(
         "makeself", "--xz", "--nox11", "--nomd5", "--nocrc", "--sha256", "--quiet",
         "--tar-extra", f"--sort=name --owner=0 --group=0 --numeric-owner --mtime=@{EPOCH}",
-        "--packaging-date", DATE.date(), stage, target, "Clinic chest X-ray", "./install.sh",
+        "--packaging-date", DATE.date(), *parts, "Clinic chest X-ray", "./install.sh",
     )  # fmt: skip
     return target
 

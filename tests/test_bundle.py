@@ -119,6 +119,15 @@ def test_it_carries_its_licences_and_its_bill_of_materials():
         assert re.search(rf"^{package} \d", licences, re.IGNORECASE | re.MULTILINE)
 
 
+def test_the_installer_does_not_tell_where_it_was_built():
+    (installer,) = BUNDLE.glob("*.run")
+    with installer.open("rb") as file:
+        head = file.read(20_000)
+    assert b"clinic-" in head
+    assert str(ROOT).encode() not in head
+    assert str(BUNDLE.parent).encode() not in head
+
+
 def test_nothing_of_the_workshop_is_in_it():
     names = {path.name.lower() for path in (BUNDLE / "Clinic").rglob("*")}
     assert not names & {"tensorflow", "keras", "onnx", "scipy", "model_export", "tests"}
