@@ -80,19 +80,19 @@ def examine(film: LabelledFilm, model: Model, age: float | None) -> Examined:
 
 
 def _again_without_decoding(film: Radiograph, model: Model) -> tuple[float, np.ndarray]:
-    """Milliseconds from a decoded film to its regions, and the input that the network scored."""
+    """Milliseconds from a decoded film to its regions, and the input that the network scored: of a
+    film that is not refused, put right where it was sent wrong.
+    """
     release = model.release
     started = time.perf_counter()
     quality.refusals(film)
-    model_input = to_model_input(film, release.input_size)
-    prediction = model.predict(model_input)
-    heat = strength(prediction.activation_map, *release.map_range)
-    regions(heat, film.width, film.height)
-    peak(prediction.activation_map, film.width, film.height)
-    milliseconds = (time.perf_counter() - started) * 1000
     found = put_right(film, model, None)
-    if isinstance(found, Upright):  # the network saw it put right: as its negative, or turned
-        model_input = to_model_input(found.film, release.input_size)
+    assert isinstance(found, Upright)
+    heat = strength(found.prediction.activation_map, *release.map_range)
+    regions(heat, found.film.width, found.film.height)
+    peak(found.prediction.activation_map, found.film.width, found.film.height)
+    milliseconds = (time.perf_counter() - started) * 1000
+    model_input = to_model_input(found.film, release.input_size)
     return milliseconds, np.rint(model_input[0, :, :, 0]).astype(np.uint8)
 
 

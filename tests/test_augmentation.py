@@ -78,11 +78,12 @@ ONE_CHANGE = {
 @pytest.mark.parametrize("name", ONE_CHANGE)
 def test_each_change_by_itself_alters_the_film_and_keeps_its_grey_range(drawn, name):
     setting = dataclasses.replace(NOTHING, **{name: ONE_CHANGE[name]})
-    changed = augment(tf.constant(drawn), setting).numpy()
-    assert changed.shape == drawn.shape
+    films = np.repeat(drawn, 10, axis=0)  # a marker may be faint, not all of them
+    changed = augment(tf.constant(films), setting).numpy()
+    assert changed.shape == films.shape
     assert changed.min() >= 0
     assert changed.max() <= 255
-    assert np.abs(changed - drawn).mean() > 0.1
+    assert np.abs(changed - films).mean() > 0.5
 
 
 @pytest.mark.parametrize("name", ["coarse", "border", "marker", "photo"])

@@ -190,8 +190,9 @@ class TestLock:
     def test_it_is_free_afterwards(self, data_dir):
         with InstanceLock(data_dir):
             pass
-        with InstanceLock(data_dir):
-            pass
+        again = InstanceLock(data_dir)
+        assert again.__enter__() is again
+        again.__exit__(None, None, None)
 
     def test_the_holder_says_where_it_is(self, data_dir):
         with InstanceLock(data_dir) as lock:

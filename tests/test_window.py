@@ -136,6 +136,8 @@ class TestTheWindow:
 
             shown.root.mainloop()
 
+            assert shown.wish is Wish.QUIT
+
     def test_closing_it_is_quitting_and_so_is_the_end_of_the_session(self):
         with showing(window.running(AT)) as shown:
             for message in ("WM_DELETE_WINDOW", "WM_SAVE_YOURSELF"):
