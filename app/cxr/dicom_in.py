@@ -42,6 +42,7 @@ from app.cxr.radiograph import (
     too_large,
     too_many_pixels,
 )
+from app.cxr.stored import Ends, StoredValues, of_grey, packed, usual_ends
 
 # Clinics' units write values that break their VR's rules; they are read as far as they make sense.
 config.settings.reading_validation_mode = config.IGNORE
@@ -69,6 +70,36 @@ def read_dicom(content: bytes) -> Radiograph:
         patient_id=_text(dataset, "PatientID"),
         study_uid=_text(dataset, "StudyInstanceUID"),
         sop_instance_uid=_text(dataset, "SOPInstanceUID"),
+    )
+
+
+def read_stored_values(content: bytes) -> StoredValues:
+    """The first frame before any window; raises UnreadableFilm."""
+    dataset = _dataset(content)
+    stored, photometric = _first_frame(dataset)
+    if stored.ndim == 3:
+        return of_grey(_grey_of_colour(stored)[0])
+    inverted = photometric == "MONOCHROME1"
+    values = _without_padding(stored, dataset, inverted)
+    slope, intercept = 1.0, 0.0
+    if dataset.get("ModalityLUTSequence"):
+        values = _table(values, dataset.ModalityLUTSequence[0], dataset)[0].astype(np.int64)
+    else:
+        slope, intercept = _rescale(dataset) or (1.0, 0.0)
+    pixels, step, lowest = packed(values)
+    slope, intercept = slope * step, slope * lowest + intercept
+    window = _ends_of(_window_ends(dataset), pixels, slope, intercept)
+    depth = _number(dataset, "BitsStored")
+    return StoredValues(
+        pixels,
+        bits=depth or 8 * pixels.dtype.itemsize,
+        start=window
+        or _ends_of(_table_ends(pixels, slope, intercept, dataset), pixels, slope, intercept)
+        or usual_ends(pixels, slope, intercept, depth),
+        window=window,
+        slope=slope,
+        intercept=intercept,
+        inverted=inverted != (slope < 0),
     )
 
 
@@ -127,6 +158,14 @@ def _check_deflated(content: bytes) -> None:
 
 def _pixels(dataset: Dataset) -> tuple[np.ndarray, float]:
     """Pixels uint8 as displayed, and their colourfulness."""
+    stored, photometric = _first_frame(dataset)
+    if stored.ndim == 3:
+        return _grey_of_colour(stored)
+    return _grey_of_stored(stored, dataset, inverted=photometric == "MONOCHROME1"), 0.0
+
+
+def _first_frame(dataset: Dataset) -> tuple[np.ndarray, str]:
+    """The first frame's stored values, colour as RGB, and the photometric interpretation."""
     if not _has_pixels(dataset):
         raise UnreadableFilm("no_pixels", format="DICOM")
     check_size(_number(dataset, "Columns") or 0, _number(dataset, "Rows") or 0)
@@ -137,9 +176,7 @@ def _pixels(dataset: Dataset) -> tuple[np.ndarray, float]:
     photometric = _code(dataset, "PhotometricInterpretation") or "MONOCHROME2"
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
-    if stored.ndim == 3:
-        return _grey_of_colour(stored)
-    return _grey_of_stored(stored, dataset, inverted=photometric == "MONOCHROME1"), 0.0
+    return stored, photometric
 
 
 def _check_transfer_syntax(dataset: Dataset) -> None:
@@ -251,10 +288,16 @@ def _modality(ramp: np.ndarray, dataset: Dataset) -> np.ndarray:
     """PS3.3 C.11.1: the modality LUT, or rescale slope and intercept."""
     if dataset.get("ModalityLUTSequence"):
         return _table(ramp, dataset.ModalityLUTSequence[0], dataset)[0]
+    rescale = _rescale(dataset)
+    return ramp if rescale is None else ramp * rescale[0] + rescale[1]
+
+
+def _rescale(dataset: Dataset) -> tuple[float, float] | None:
+    """Slope and intercept, None where they are absent or change nothing."""
     slope, intercept = _real(dataset, "RescaleSlope"), _real(dataset, "RescaleIntercept")
     if slope is None or intercept is None or (slope, intercept) == (1, 0) or slope == 0:
-        return ramp
-    return ramp * slope + intercept
+        return None
+    return slope, intercept
 
 
 def _voi_table(values: np.ndarray, dataset: Dataset) -> np.ndarray | None:
@@ -283,17 +326,67 @@ def _table(values: np.ndarray, item: Dataset, dataset: Dataset) -> tuple[np.ndar
 
 def _window(values: np.ndarray, dataset: Dataset) -> np.ndarray | None:
     """PS3.3 C.11.2.1.2 and .3: the first window as LINEAR, LINEAR_EXACT or SIGMOID."""
-    center, width = _real(dataset, "WindowCenter"), _real(dataset, "WindowWidth")
-    function = _code(dataset, "VOILUTFunction") or "LINEAR"
-    if center is None or width is None or width <= 0 or (function == "LINEAR" and width < 1):
+    window = _stated_window(dataset)
+    if window is None:
         return None
-    if function == "SIGMOID":
+    center, width = window
+    if _code(dataset, "VOILUTFunction") == "SIGMOID":
         return 255 / (1 + np.exp(np.clip(-4 * (values - center) / width, -80, 80)))
-    if function == "LINEAR":
-        center, width = center - 0.5, width - 1
     if width == 0:
         return np.where(values > center, 255.0, 0.0)
     return np.clip((values - center) / width + 0.5, 0, 1) * 255
+
+
+def _stated_window(dataset: Dataset) -> tuple[float, float] | None:
+    """Centre and width of the first window; those of LINEAR as its formula uses them."""
+    center, width = _real(dataset, "WindowCenter"), _real(dataset, "WindowWidth")
+    linear = (_code(dataset, "VOILUTFunction") or "LINEAR") == "LINEAR"
+    if center is None or width is None or width <= 0 or (linear and width < 1):
+        return None
+    return (center - 0.5, width - 1) if linear else (center, width)
+
+
+def _window_ends(dataset: Dataset) -> Ends | None:
+    """The values that the window shows black and white; of a SIGMOID, where its slope would end."""
+    window = _stated_window(dataset)
+    return window and (window[0] - window[1] / 2, window[0] + window[1] / 2)
+
+
+def _table_ends(
+    pixels: np.ndarray, slope: float, intercept: float, dataset: Dataset
+) -> Ends | None:
+    """The window nearest to a VOI LUT: the line through a tenth and nine tenths of its grey."""
+    ramp = np.arange(int(pixels.min()), int(pixels.max()) + 1) * slope + intercept
+    grey = _voi_table(ramp, dataset)
+    if grey is None:
+        return None
+    within = ramp[(grey >= 25.5) & (grey <= 229.5)]
+    if within.size < 2 or np.ptp(within) == 0:
+        return None
+    margin = np.ptp(within) / 8
+    return float(within.min() - margin), float(within.max() + margin)
+
+
+def _ends_of(ends: Ends | None, pixels: np.ndarray, slope: float, intercept: float) -> Ends | None:
+    """Values as pixel values, None where they would show the film as one even grey."""
+    if ends is None:
+        return None
+    black, white = sorted((end - intercept) / slope for end in ends)
+    shown = np.clip((pixels.min(), pixels.max()), black, white)
+    # A window that shows one even grey is a wrong window: units do write such.
+    return (black, white) if np.ptp(shown) * 255 > white - black else None
+
+
+def _without_padding(stored: np.ndarray, dataset: Dataset, inverted: bool) -> np.ndarray:
+    """Padding as the blackest value of the picture, which is how it is shown."""
+    padding = _padding(dataset)
+    if padding is None:
+        return stored
+    is_padding = (stored >= padding[0]) & (stored <= padding[1])
+    if is_padding.all() or not is_padding.any():
+        return stored
+    picture = stored[~is_padding]
+    return np.where(is_padding, picture.max() if inverted else picture.min(), stored)
 
 
 def _padding(dataset: Dataset) -> tuple[int, int] | None:

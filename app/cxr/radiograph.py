@@ -11,8 +11,10 @@ import io
 import stat
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -28,6 +30,8 @@ MAX_FILE_BYTES = 4 * MAX_PIXELS
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 # What the decoders think of a file goes into its code, not beside the program's own lines.
 warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
+
+T = TypeVar("T")
 
 TAILS = (0.5, 99.5)
 _USUAL_DEPTHS = (8, 10, 12, 14, 16)
@@ -102,9 +106,20 @@ class Radiograph:
 
 def read_radiograph(source: bytes | Path) -> Radiograph:
     """Decode a film from a path or a file's bytes; raises UnreadableFilm and nothing else."""
+    return decoded(source, _radiograph, _dicom_radiograph)
+
+
+def decoded(
+    source: bytes | Path, picture: Callable[[Image.Image], T], dicom: Callable[[bytes], T]
+) -> T:
+    """What the function for its kind makes of a film: ``picture`` gets an opened image, not yet
+    loaded and of a size within bounds, ``dicom`` a file's bytes.
+
+    Raises UnreadableFilm and nothing else, whatever the two raise.
+    """
     try:
         content = source if isinstance(source, bytes) else _content(source)
-        return _decode(content)
+        return _decode(content, picture, dicom)
     except UnreadableFilm:
         raise
     except MemoryError as error:
@@ -222,7 +237,7 @@ def _content(path: Path) -> bytes:
         raise UnreadableFilm("read_failed") from error
 
 
-def _decode(content: bytes) -> Radiograph:
+def _decode(content: bytes, picture: Callable[[Image.Image], T], dicom: Callable[[bytes], T]) -> T:
     if not content:
         raise UnreadableFilm("empty")
     if len(content) > MAX_FILE_BYTES:
@@ -231,9 +246,13 @@ def _decode(content: bytes) -> Radiograph:
     if kind in ("HEIC", "PDF"):
         raise UnreadableFilm(f"{kind.lower()}_not_supported")
     if kind is not None:
-        return _picture(content, kind)
+        return _picture(content, kind, picture)
     if not _looks_like_dicom(content):
         raise UnreadableFilm("not_an_image")
+    return dicom(content)
+
+
+def _dicom_radiograph(content: bytes) -> Radiograph:
     # pydicom takes long and much memory to import; most clinics' films are JPEG.
     from app.cxr import dicom_in
 
@@ -300,16 +319,12 @@ _TURNS = {
 }
 
 
-def _picture(content: bytes, kind: str) -> Radiograph:
+def _picture(content: bytes, kind: str, made: Callable[[Image.Image], T]) -> T:
     formats = ["JPEG", "MPO"] if kind == "JPEG" else [kind]
     try:
         with Image.open(io.BytesIO(content), formats=formats) as image:
             check_size(*image.size)
-            frames = _frames(image)
-            image.load()
-            grey = _grey(image)
-            colour = colourfulness(image)
-            return Radiograph(_upright(grey, image), frames=frames, colourfulness=colour)
+            return made(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_many_pixels() from error
     except (UnreadableFilm, MemoryError):
@@ -320,6 +335,13 @@ def _picture(content: bytes, kind: str) -> Radiograph:
         raise UnreadableFilm(_fault(content, kind, error), format=kind) from error
 
 
+def _radiograph(image: Image.Image) -> Radiograph:
+    frames = _frames(image)
+    image.load()
+    pixels = upright(grey_picture(image), image)
+    return Radiograph(pixels, frames=frames, colourfulness=colourfulness(image))
+
+
 def _frames(image: Image.Image) -> int:
     """Pages or frames of the file; a telephone's MPO holds previews of one picture, not pages."""
     if image.format == "MPO":
@@ -327,9 +349,9 @@ def _frames(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def grey_picture(image: Image.Image) -> Image.Image:
     """The loaded picture as 8-bit grey ("L")."""
-    if image.mode.startswith("I") or image.mode == "F":
+    if is_deep(image):
         return Image.fromarray(_grey_of_deep(image))
     if image.has_transparency_data:
         return _over_black(image)
@@ -340,19 +362,37 @@ def _grey(image: Image.Image) -> Image.Image:
     return image.convert("L")
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Whether the picture holds more than 8 bits of grey."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
 def _grey_of_deep(image: Image.Image) -> np.ndarray:
     """16- and 32-bit integers and floats, which Pillow itself would cut off at 255."""
+    values, declared = deep_values(image)
+    if values.dtype == np.uint16:
+        pixels = _by_table(values)
+    else:
+        pixels = grey_from_depth(values, declared)
+    return 255 - pixels if white_is_zero(image) else pixels
+
+
+def deep_values(image: Image.Image) -> tuple[np.ndarray, int | None]:
+    """The stored values of a deep picture, and how many bits its type declares."""
     values = np.asarray(image)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        pixels = _by_table(values.astype(np.uint16, copy=False))
-    elif values.dtype == np.int32 and _is_unsigned(image):
-        pixels = grey_from_depth(values.view(np.uint32), declared=32)
-    else:
-        pixels = grey_from_depth(values, declared=31)  # the positive half of 32 bits
-    # Pillow inverts "white is zero" up to 8 bits only (TIFF 6.0, PhotometricInterpretation)
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:
-        return 255 - pixels
-    return pixels
+        return values.astype(np.uint16, copy=False), None
+    if values.dtype == np.int32 and _is_unsigned(image):
+        return values.view(np.uint32), 32
+    return values, 31  # the positive half of 32 bits
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether a deep picture is a negative: Pillow inverts such up to 8 bits only.
+
+    TIFF 6.0, PhotometricInterpretation.
+    """
+    return bool(getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0)
 
 
 def _is_unsigned(image: Image.Image) -> bool:
@@ -378,7 +418,7 @@ def _over_black(image: Image.Image) -> Image.Image:
     return Image.composite(grey, Image.new("L", grey.size, 0), alpha)
 
 
-def _upright(grey: Image.Image, image: Image.Image) -> np.ndarray:
+def upright(grey: Image.Image, image: Image.Image) -> np.ndarray:
     """The grey picture turned as EXIF says (once loaded: Pillow turns TIFF and AVIF by itself)."""
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
