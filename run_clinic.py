@@ -16,12 +16,13 @@ Without a command: serve, and open the browser.
   serve     serve the pages on this computer
   analyze   read films from files and folders, without a server
   worker    work the queue of films in a process of its own
+  create-user   enter a person who may log in
   check     look for faults of the installation, and say what to do
   version   say which version this is
 
 Each command explains its options with --help. Settings: CLINIC_HOME and others, see the README.
 """
-COMMANDS = ("serve", "analyze", "worker", "check", "version")
+COMMANDS = ("serve", "analyze", "worker", "create-user", "check", "version")
 
 
 def main(arguments: list[str]) -> int:
@@ -55,7 +56,8 @@ def run(command: str, arguments: list[str]) -> int:
     try:
         django.setup()
         # Loaded by name: asked to find them, Django would run its own "version" and "check"
-        load_command_class("app", command).run_from_argv(["run_clinic.py", command, *arguments])
+        module = command.replace("-", "_")
+        load_command_class("app", module).run_from_argv(["run_clinic.py", command, *arguments])
     except (BadSetting, CannotStart) as error:
         print(error, file=sys.stderr)
         return getattr(error, "exit_code", 2)

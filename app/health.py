@@ -8,8 +8,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from app import checks
+from app.access import open_to_all
 
 
+@open_to_all
 @never_cache
 @require_safe
 def healthz(_request: HttpRequest) -> JsonResponse:

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from app import worker
-from app.models import Instance, State, Study
+from app.models import AuditEvent, Instance, Patient, State, Study, User
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,25 @@ class Readable(Protocol):
         """The next bytes, empty at the end."""
 
 
+@dataclass(frozen=True)
+class Belonging:
+    """What is known of a film besides its pixels: whose it is, and who brought it.
+
+    ``study``: the film joins it; else it begins a study of ``patient`` at ``age_years``. ``by``
+    None: a machine or a command.
+    """
+
+    age_years: float | None = None
+    study: Study | None = None
+    patient: Patient | None = None
+    by: User | None = None
+
+
 def receive(
-    file: BinaryIO | Readable | Path, name: str, source: str, age_years: float | None = None
+    file: BinaryIO | Readable | Path,
+    name: str,
+    source: str,
+    belonging: Belonging = Belonging(),
 ) -> Receipt:
     """Take a film in: store it safely, give it a study and queue its analysis; raises Rejected.
 
@@ -77,7 +94,7 @@ def receive(
                 sha256, size = _copy(file, temporary)
         except _CannotWrite as error:
             raise _rejection_of(error.cause) from error
-        return _keep(temporary, sha256, size, clean_name(name), source, age_years)
+        return _keep(temporary, sha256, size, clean_name(name), source, belonging)
 
 
 def clean_name(name: str) -> str:
@@ -184,7 +201,7 @@ def _rejection_of(error: OSError) -> Rejected:
 
 
 def _keep(
-    temporary: Path, sha256: str, size: int, name: str, source: str, age_years: float | None
+    temporary: Path, sha256: str, size: int, name: str, source: str, belonging: Belonging
 ) -> Receipt:
     relative = f"films/{sha256[:2]}/{sha256}"
     try:
@@ -192,7 +209,7 @@ def _keep(
         with transaction.atomic():
             if known := Instance.objects.filter(sha256=sha256).first():
                 return _received_before(known)
-            study = Study.begin(age_years)
+            study = belonging.study or Study.begin(belonging.age_years, belonging.patient)
             instance = Instance.objects.create(
                 study=study,
                 file_name=name,
@@ -202,6 +219,8 @@ def _keep(
                 film=relative,
             )
             study.save()  # the file's name joins what the search looks through
+            study.refresh_standing()
+            AuditEvent.record(belonging.by, "film_received", study, film=instance.pk, source=source)
             worker.enqueue(instance)
             return Receipt(instance, duplicate=False)
     except OSError as error:

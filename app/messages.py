@@ -26,6 +26,7 @@ ANSWERS: Sentences = {
     "waiting": _("Waiting"),
     "analysing": _("Being read"),
     "failed": _("Not analysed"),
+    "cancelled": _("Cancelled"),
 }
 
 HEADLINES: Sentences = {
@@ -37,6 +38,7 @@ HEADLINES: Sentences = {
     "waiting": _("Waiting for its turn"),
     "analysing": _("The film is being read"),
     "failed": _("This film was not analysed"),
+    "cancelled": _("The analysis was cancelled"),
 }
 
 NEXT_STEPS: Sentences = {
@@ -53,6 +55,30 @@ NEXT_STEPS: Sentences = {
     "waiting": _("The film is stored safely. The answer appears here by itself."),
     "analysing": _("The film is stored safely. The answer appears here by itself."),
     "failed": _("The film is stored and nothing is lost. Decide by the clinical signs."),
+    "cancelled": _("The film is stored. It can be analysed whenever somebody asks for it."),
+}
+
+#: What the record of who did what says, by the code of the action.
+ACTIONS: Sentences = {
+    "set_up": _("set the program up"),
+    "logged_in": _("logged in"),
+    "logged_out": _("logged out"),
+    "log_in_failed": _("a log-in failed"),
+    "password_changed": _("changed a password"),
+    "user_entered": _("entered a person"),
+    "user_changed": _("changed a person"),
+    "settings_changed": _("changed the settings"),
+    "study_viewed": _("looked at a study"),
+    "film_viewed": _("looked at a film"),
+    "film_received": _("put a film in"),
+    "study_changed": _("changed a study"),
+    "study_deleted": _("deleted a study"),
+    "patient_viewed": _("looked at a patient"),
+    "patient_changed": _("changed a patient"),
+    "patients_merged": _("merged two patients"),
+    "analysis_cancelled": _("cancelled an analysis"),
+    "analysis_asked_for": _("asked for an analysis"),
+    "diagnostics_exported": _("copied the diagnostics"),
 }
 
 CANNOT_SAY: Sentences = {
@@ -318,6 +344,11 @@ def headline(answer: str) -> str:
 def next_step(answer: str) -> str:
     """What to do with this answer."""
     return str(NEXT_STEPS.get(answer, ""))
+
+
+def action_words(action: str) -> str:
+    """What somebody did, in words; an action without words by its code."""
+    return str(ACTIONS.get(action, action))
 
 
 def zone_words(zone: str) -> str:

@@ -161,10 +161,11 @@ def _put_back(result: DBTaskResult) -> int:
     with transaction.atomic():
         running = DBTaskResult.objects.running().filter(pk=result.pk, worker_ids=result.worker_ids)
         put_back = running.update(status=TaskResultStatus.READY, started_at=None)
-        if put_back:
-            Instance.objects.filter(pk=result.args_kwargs["args"][0], state=State.ANALYSING).update(
-                state=State.WAITING
-            )
+        waiting = Instance.objects.filter(pk=result.args_kwargs["args"][0], state=State.ANALYSING)
+        for instance in waiting.select_related("study") if put_back else ():
+            instance.state = State.WAITING
+            instance.save(update_fields=["state"])
+            instance.study.refresh_standing()
     return put_back
 
 

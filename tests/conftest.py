@@ -11,13 +11,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
 from tests import running
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+    from app.models import Site, User
 
 ROOT = Path(__file__).resolve().parent.parent
 SESSION_HOME = Path(tempfile.mkdtemp(prefix="clinic-tests-"))
@@ -71,6 +76,31 @@ def data_dir(tmp_path: Path, settings: Any) -> Path:
     settings.BACKUP_DIR, settings.LOG_DIR = folder / "backups", folder / "logs"
     settings.TEMPORARY_DIR.mkdir(parents=True)
     return folder
+
+
+@pytest.fixture
+def site(db: None) -> Site:
+    """A clinic that is set up, as pages find it after the first start."""
+    from app.models import Site
+
+    current = Site.current()
+    current.set_up()
+    return current
+
+
+@pytest.fixture
+def administrator(site: Site) -> User:
+    from tests.people import enter
+
+    return enter("administrator")
+
+
+@pytest.fixture
+def client(administrator: User) -> Client:
+    """A browser in which the administrator is logged in."""
+    from tests.people import browser_of
+
+    return browser_of(administrator)
 
 
 @pytest.fixture(scope="session")

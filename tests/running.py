@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,10 +59,28 @@ class Visitor:
         with self.opener.open(self.address + path, timeout=30) as response:
             return str(response.read().decode("utf-8", errors="replace"))
 
+    def post(self, page: str, **fields: str) -> str:
+        """Send the form of a page; the page that it leads to."""
+        words = urllib.parse.urlencode({"csrfmiddlewaretoken": self.token(page), **fields})
+        with self.opener.open(self.address + page, words.encode(), timeout=30) as response:
+            return str(response.read().decode("utf-8", errors="replace"))
+
+    def token(self, page: str) -> str:
+        found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', self.get(page))
+        assert found, f"the page {page} carries no form token"
+        return found[1]
+
+    def set_up(self) -> None:
+        """Choose to work without log-in, where nobody has chosen yet."""
+        if 'name="mode"' in self.get("/"):
+            self.post("/set-up", mode="single_user")
+
     def upload(self, film: Path) -> str:
-        """Send one film as the page's script does; the path of its study."""
-        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', self.get("/"))
-        assert token, "the first page carries no form token"
+        """Send one film as the page's script does; the path of its study.
+
+        A program that nobody has set up yet is, as a clinic without log-in.
+        """
+        self.set_up()
         edge = uuid.uuid4().hex
         head = (
             f"--{edge}\r\nContent-Type: application/octet-stream\r\n"
@@ -72,7 +91,7 @@ class Visitor:
             data=head.encode() + film.read_bytes() + f"\r\n--{edge}--\r\n".encode(),
             headers={
                 "Content-Type": f"multipart/form-data; boundary={edge}",
-                "X-CSRFToken": token[1],
+                "X-CSRFToken": self.token("/"),
                 "Accept": "application/json",
             },
         )
@@ -94,9 +113,15 @@ class Visitor:
 
 @contextmanager
 def serving(
-    command: Sequence[str], environment: Mapping[str, str], pause: float = 0.1
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    pause: float = 0.1,
+    set_up: bool = True,
 ) -> Iterator[tuple[Visitor, subprocess.Popen[bytes]]]:
-    """The server, answering; `command` is how `run_clinic.py` is called. Stopped politely."""
+    """The server, answering; `command` is how `run_clinic.py` is called. Stopped politely.
+
+    `set_up`: as a clinic without log-in, so that pages are there at once.
+    """
     port = free_port()
     words = [*command, "serve", "--no-browser", "--port", str(port)]
     server = subprocess.Popen(words, cwd=ROOT, env=dict(environment), stdout=subprocess.DEVNULL)
@@ -104,6 +129,8 @@ def serving(
     try:
         wait_for(lambda: server.poll() is not None or visitor.get("/healthz"), pause=pause)
         assert server.poll() is None, f"the server stopped at its start ({server.returncode})"
+        if set_up:
+            visitor.set_up()
         yield visitor, server
     finally:
         server.send_signal(signal.SIGTERM)

@@ -25,7 +25,7 @@ def film_bytes(seed: int = 1, size: tuple[int, int] = (256, 224)) -> bytes:
 def take_in(content: bytes | None = None, name: str = "film.png", **more: Any) -> Study:
     """A study with one film that waits."""
     file = io.BytesIO(film_bytes() if content is None else content)
-    return intake.receive(file, name, "upload", **more).instance.study
+    return intake.receive(file, name, "upload", intake.Belonging(**more)).instance.study
 
 
 def answer(study: Study, **fields: Any) -> Study:

@@ -189,7 +189,7 @@ def test_a_start_that_fails_explains_itself_and_is_tried_again(clicked, browser)
         expect(page.get_by_role("alert")).to_contain_text("Fault DATA")
         clicked.home.unlink()
         page.get_by_role("button", name="Try again").click()
-        expect(page.get_by_role("heading", name="Put chest films here")).to_be_visible()
+        expect(page.get_by_role("heading", name="Set up the program")).to_be_visible()
         page.close()
 
 

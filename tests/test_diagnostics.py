@@ -10,7 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from django.test import Client
 
 from app import checks, diagnostics, machine
 from app.models import Instance, Study
@@ -126,10 +125,16 @@ class TestWhatItDoesNotHold:
             film = tmp_path / FILE
             film.write_bytes(b"no film, of " + NAME.encode())
             visitor = Visitor(at)
+            visitor.set_up()
             study = visitor.upload(film)
             visitor.wait_for_answer(study)
             with closing(sqlite3.connect(home / "clinic.sqlite3", timeout=20)) as database:
-                database.execute("UPDATE clinic_study SET patient_name=?, note=?", [NAME, NAME])
+                database.execute(
+                    "INSERT INTO clinic_patient (name, number, sex, created_at, search_text)"
+                    " VALUES (?, ?, '', '2026-01-01', '')",
+                    [NAME, NAME],
+                )
+                database.execute("UPDATE clinic_study SET note=?", [NAME])
                 database.commit()
             with visitor.opener.open(f"{at}/diagnostics", timeout=60) as response:
                 assert response.headers["Content-Type"] == "application/zip"
@@ -164,8 +169,8 @@ class TestWhereThingsAreBroken:
 
 class TestTheWaysToIt:
     @pytest.mark.django_db
-    def test_every_page_has_a_link_to_it(self, data_dir):
-        page = Client(HTTP_HOST="127.0.0.1").get("/").content.decode()
+    def test_every_page_has_a_link_to_it(self, data_dir, client):
+        page = client.get("/").content.decode()
 
         assert 'href="/diagnostics"' in page
 

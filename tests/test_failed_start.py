@@ -270,8 +270,8 @@ class TestADoubleClickThatFails:
             clicked.home.unlink()
             tab.get_by_role("button", name="Try again").click()
 
-            expect(tab.get_by_role("heading", name="Put chest films here")).to_be_visible()
-            assert tab.url == at
+            expect(tab.get_by_role("heading", name="Set up the program")).to_be_visible()
+            assert tab.url == f"{at}set-up"
             assert clicked.opened() == [at], "the browser has its page already"
             tab.context.close()
 
@@ -287,7 +287,7 @@ class TestADoubleClickThatFails:
             (clicked.home / "clinic.sqlite3").unlink()
             tab.get_by_role("button", name="Try again").click()
 
-            expect(tab.get_by_role("heading", name="Put chest films here")).to_be_visible()
+            expect(tab.get_by_role("heading", name="Set up the program")).to_be_visible()
             tab.context.close()
 
     def test_a_newer_database_is_left_alone(self, clicked, browser):
@@ -347,8 +347,8 @@ class TestADoubleClickThatFails:
                 process.send_signal(signal.SIGCONT)
                 tab.get_by_role("button", name="Try again").click()
 
-                expect(tab.get_by_role("heading", name="Put chest films here")).to_be_visible()
-                assert tab.url == f"{first}/"
+                expect(tab.get_by_role("heading", name="Set up the program")).to_be_visible()
+                assert tab.url == f"{first}/set-up"
                 tab.context.close()
 
 

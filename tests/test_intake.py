@@ -15,7 +15,7 @@ from django.db import OperationalError, connection, connections
 from django_tasks_db.models import DBTaskResult
 
 from app import intake, messages, worker
-from app.intake import Rejected, clean_name, receive
+from app.intake import Belonging, Rejected, clean_name, receive
 from app.models import Instance, State, Study
 
 pytestmark = pytest.mark.django_db
@@ -24,7 +24,7 @@ FILM = b"the bytes of a film"
 
 
 def take_in(content: bytes = FILM, name: str = "film.png", **more: object) -> intake.Receipt:
-    return receive(io.BytesIO(content), name, "upload", **more)
+    return receive(io.BytesIO(content), name, "upload", Belonging(**more))
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -154,14 +154,15 @@ class TestErrorPages:
         assert response.status_code == 404
         assert "There is nothing at this address" in response.content.decode()
 
-    def test_it_has_words_for_a_fault_of_its_own(self, monkeypatch):
-        from app.models import StudyQuerySet
+    def test_it_has_words_for_a_fault_of_its_own(self, client, monkeypatch):
+        from app.models.studies import StudyQuerySet
 
         def fail(*_: object) -> None:
             raise RuntimeError
 
         monkeypatch.setattr(StudyQuerySet, "newest_first", fail)
-        response = Client(raise_request_exception=False).get(reverse("worklist"))
+        client.raise_request_exception = False
+        response = client.get(reverse("worklist"))
         assert response.status_code == 500
         assert "Something went wrong in the program" in response.content.decode()
 

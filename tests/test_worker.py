@@ -19,7 +19,7 @@ from django_tasks_db.models import DBTaskResult
 
 from app import intake, worker
 from app.cxr.release import UnusableRelease
-from app.models import Finding, Instance, State, Worker
+from app.models import Finding, Instance, Patient, State, Study, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -160,7 +160,9 @@ class TestOneFilm:
     def test_it_is_analysed_with_the_age_of_its_study(self, data_dir, monkeypatch):
         ages = []
         monkeypatch.setattr(worker, "analyse", lambda _, age: ages.append(age) or an_analysis())
-        film = intake.receive(io.BytesIO(b"x"), "x", "upload", age_years=3.5).instance
+        film = intake.receive(
+            io.BytesIO(b"x"), "x", "upload", intake.Belonging(age_years=3.5)
+        ).instance
 
         run(film)
 
@@ -176,12 +178,12 @@ class TestOneFilm:
 
         study = film.study
         study.refresh_from_db()
-        assert (study.patient_name, study.patient_number) == ("Ana", "7")
-        assert (study.patient_sex, study.age_years) == ("F", 4.0)
+        assert (study.patient.name, study.patient.number) == ("Ana", "7")
+        assert (study.patient.sex, study.age_years) == ("F", 4.0)
         assert film.sop_instance_uid == "1.2.3"
 
     def test_what_a_person_said_of_the_patient_stands(self, film, monkeypatch):
-        film.study.patient_name = "Maria"
+        film.study.patient = Patient.objects.create(name="Maria")
         film.study.age_years = 0.0
         film.study.save()
         header = SimpleNamespace(patient_name="Ana", patient_id=None, sex=None, age_years=4.0)
@@ -190,7 +192,7 @@ class TestOneFilm:
         run(film)
 
         film.study.refresh_from_db()
-        assert film.study.patient_name == "Maria"
+        assert film.study.patient.name == "Maria"
         assert film.study.age_years == 0.0  # a newborn's age is not an unknown one
 
     def test_a_film_that_is_gone_meanwhile_is_no_fault(self, film):
@@ -261,7 +263,7 @@ class TestFaultsOfOurOwn:
             until(lambda: states() == [State.FAILED])
 
         assert len(calls) == worker.MOST_ATTEMPTS
-        assert film.study.status == State.FAILED
+        assert Study.objects.get().status == State.FAILED
         assert not Finding.objects.exists()
 
     def test_a_fault_that_passes_leaves_an_answer(self, film, monkeypatch):

@@ -18,6 +18,7 @@ register = template.Library()
 register.filter("answer_words", messages.answer_words)
 register.filter("headline", messages.headline)
 register.filter("next_step", messages.next_step)
+register.filter("action_words", messages.action_words)
 register.filter("zone_words", messages.zone_words)
 
 
@@ -30,9 +31,7 @@ def reason_words(finding: Finding) -> str:
 @register.filter
 def shown_answer(study: Study) -> str:
     """The answer of the study's finding while one is there, else where the study stands."""
-    if study.status in ("waiting", "analysing", "failed") or study.finding is None:
-        return study.status
-    return study.finding.answer
+    return study.answer or study.status
 
 
 @register.filter

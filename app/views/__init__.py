@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from app.views import diagnostics, film, study, upload, worklist
+from app.views import account, diagnostics, film, people, site, study, upload, viewer, worklist
 
 urlpatterns = [
     path("", worklist.worklist, name="worklist"),
@@ -12,8 +12,19 @@ urlpatterns = [
     path("upload", upload.upload, name="upload"),
     path("studies/<str:number>/", study.study, name="study"),
     path("studies/<str:number>/status", study.status, name="study-status"),
+    path("studies/<str:number>/view", viewer.viewer, name="viewer"),
     path("films/<int:pk>.png", film.film, name="film"),
+    path("films/<int:pk>/pixels", viewer.pixels, name="pixels"),
     path("films/<int:pk>/thumbnail.png", film.thumbnail, name="thumbnail"),
     path("films/<int:pk>/map.png", film.activation_map, name="map"),
+    path("set-up", account.set_up, name="set-up"),
+    path("log-in", account.log_in, name="log-in"),
+    path("log-out", account.log_out, name="log-out"),
+    path("password", account.password, name="password"),
+    path("people", people.people, name="people"),
+    path("people/new", people.new_person, name="new-person"),
+    path("people/<int:pk>", people.person, name="person"),
+    path("audit", people.audit, name="audit"),
+    path("settings", site.site, name="site"),
     path("diagnostics", diagnostics.download, name="diagnostics"),
 ]

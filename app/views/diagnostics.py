@@ -7,8 +7,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from app import diagnostics
+from app.access import Permission, requires
 
 
+@requires(Permission.VIEW)
 @never_cache
 @require_safe
 def download(_request: HttpRequest) -> HttpResponse:

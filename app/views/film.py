@@ -10,6 +10,7 @@ from django.utils.cache import get_conditional_response, patch_cache_control
 from django.utils.http import quote_etag
 from django.views.decorators.http import require_safe
 
+from app.access import Permission, requires
 from app.models import Instance
 
 # numpy and Pillow are imported where a picture is drawn: a program that waits need not hold them.
@@ -18,26 +19,29 @@ LONGEST_SIDE = 2048
 THUMBNAIL_SIDE = 112
 
 
+@requires(Permission.VIEW)
 @require_safe
 def film(request: HttpRequest, pk: int) -> HttpResponse:
     """The film as it is displayed."""
     instance = get_object_or_404(Instance, pk=pk)
-    return _picture(request, film_version(instance), lambda: _draw_film(instance, LONGEST_SIDE))
+    return kept(request, film_version(instance), lambda: _draw_film(instance, LONGEST_SIDE))
 
 
+@requires(Permission.VIEW)
 @require_safe
 def thumbnail(request: HttpRequest, pk: int) -> HttpResponse:
     """The film at the size of a stamp."""
     instance = get_object_or_404(Instance, pk=pk)
     version = film_version(instance)
-    return _picture(request, version, lambda: _draw_film(instance, THUMBNAIL_SIDE))
+    return kept(request, version, lambda: _draw_film(instance, THUMBNAIL_SIDE))
 
 
+@requires(Permission.VIEW)
 @require_safe
 def activation_map(request: HttpRequest, pk: int) -> HttpResponse:
     """The activation map of the newest finding, in colour, in the shape of the film."""
     instance = get_object_or_404(Instance.objects.prefetch_related("findings"), pk=pk)
-    return _picture(request, map_version(instance), lambda: _draw_map(instance))
+    return kept(request, map_version(instance), lambda: _draw_map(instance))
 
 
 def film_version(instance: Instance) -> str:
@@ -81,12 +85,17 @@ def _draw_map(instance: Instance) -> bytes:
     return map_png(finding.activation_map, width, height)
 
 
-def _picture(request: HttpRequest, version: str, draw: Callable[[], bytes]) -> HttpResponse:
-    """A PNG for this browser alone, kept for good under its version, else asked for every time."""
+def kept(
+    request: HttpRequest, version: str, draw: Callable[[], bytes], kind: str = "image/png"
+) -> HttpResponse:
+    """A picture for this browser alone, kept for good under its version, else asked for every time.
+
+    ``draw`` is only called when the browser has no such version yet.
+    """
     etag = quote_etag(version)
     response = get_conditional_response(request, etag=etag)
     if response is None:
-        response = HttpResponse(draw(), content_type="image/png")
+        response = HttpResponse(draw(), content_type=kind)
     response["ETag"] = etag
     if request.GET.get("v") == version:
         patch_cache_control(response, private=True, max_age=365 * 24 * 3600, immutable=True)

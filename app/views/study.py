@@ -11,8 +11,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from app import checks, messages
+from app.access import Permission, requires, user_of
 from app.cxr.release import Release
-from app.models import UNFINISHED, Instance, Study
+from app.models import UNFINISHED, AuditEvent, Instance, Study
 from app.views.film import film_version, has_map, map_version
 
 # While nobody knows the size of a film, it is shown inside a square of this many units.
@@ -22,15 +23,18 @@ UNKNOWN_SIDE = 1000
 MAP_AT_FIRST = {"likely": 45, "cannot_say": 45}
 
 
+@requires(Permission.VIEW)
 @never_cache
 @require_safe
 def study(request: HttpRequest, number: str) -> HttpResponse:
     """The study's page."""
     found = get_object_or_404(Study.objects.newest_first(), number=number)
+    AuditEvent.record(user_of(request), "study_viewed", found)
     context = _context(found) | {"again": "again" in request.GET}
     return render(request, "study.html", context)
 
 
+@requires(Permission.VIEW)
 @never_cache
 @require_safe
 def status(request: HttpRequest, number: str) -> JsonResponse:

@@ -11,9 +11,11 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from app import intake, messages
+from app.access import Permission, requires, user_of, wants_json
 from app.forms import AgeForm
 
 
+@requires(Permission.TAKE_IN)
 @require_POST
 def upload(request: HttpRequest) -> HttpResponse:
     """Take in every film of the request; one that is turned away does not stop the others.
@@ -27,18 +29,19 @@ def upload(request: HttpRequest) -> HttpResponse:
     files = request.FILES.getlist("films")
     if not files:
         return _turned_away(request, messages.sentence("no_file"))
-    films = [_take_in(file, form.age_years) for file in files]
-    if _wants_json(request):
+    belonging = intake.Belonging(age_years=form.age_years, by=user_of(request))
+    films = [_take_in(file, belonging) for file in files]
+    if wants_json(request):
         return JsonResponse({"films": films})
     if any(film["error"] for film in films):
         return render(request, "upload.html", {"films": films})
     return redirect(films[0]["url"] if len(films) == 1 else reverse("worklist"))
 
 
-def _take_in(file: UploadedFile, age_years: float | None) -> dict[str, Any]:
+def _take_in(file: UploadedFile, belonging: intake.Belonging) -> dict[str, Any]:
     name = file.name or ""
     try:
-        receipt = intake.receive(file, name, "upload", age_years=age_years)
+        receipt = intake.receive(file, name, "upload", belonging)
     except intake.Rejected as rejected:
         error = messages.sentence(rejected.code, rejected.details)
         return {"file": name, "study": None, "url": None, "error": error, "duplicate": False}
@@ -55,10 +58,6 @@ def _take_in(file: UploadedFile, age_years: float | None) -> dict[str, Any]:
 
 def _turned_away(request: HttpRequest, error: str) -> HttpResponse:
     """Nothing of the request was taken in."""
-    if _wants_json(request):
+    if wants_json(request):
         return JsonResponse({"films": [], "error": error}, status=400)
     return render(request, "upload.html", {"films": [], "error": error}, status=400)
-
-
-def _wants_json(request: HttpRequest) -> bool:
-    return "application/json" in request.headers.get("Accept", "")

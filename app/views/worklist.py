@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from app.access import Permission, requires
 from app.forms import AgeForm
 from app.models import UNFINISHED, Study
 
@@ -17,6 +18,7 @@ STUDIES_ON_A_PAGE = 25
 MOST_ROWS_AT_ONCE = 100
 
 
+@requires(Permission.VIEW)
 @never_cache
 @require_safe
 def worklist(request: HttpRequest) -> HttpResponse:
@@ -34,6 +36,7 @@ def worklist(request: HttpRequest) -> HttpResponse:
     return render(request, "worklist.html", context)
 
 
+@requires(Permission.VIEW)
 @never_cache
 @require_safe
 def rows(request: HttpRequest) -> JsonResponse:

@@ -1,15 +1,22 @@
-"""What the clinic keeps. Verbs live here: pages and the worker call them, and add nothing."""
+"""Studies, their films, and what the computer found on these."""
 
 from __future__ import annotations
 
-import unicodedata
-from datetime import timedelta
+import contextlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Prefetch
 from django.utils import timezone
+
+from app.models.audit import AuditEvent
+from app.models.patients import Patient, Sex
+from app.models.people import Role, User
+from app.models.site import Site
+from app.models.words import searchable
 
 if TYPE_CHECKING:
     from app.cxr.analysis import Analysis
@@ -25,18 +32,22 @@ class State(models.TextChoices):
     REFUSED = "refused"
     UNREADABLE = "unreadable"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 UNFINISHED = (State.WAITING, State.ANALYSING)
 
 
-def searchable(text: str) -> str:
-    """Text as the search compares it: case and accents set aside, in every script.
-
-    SQLite's own LIKE ignores case for ASCII letters only.
-    """
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(c for c in decomposed if not unicodedata.combining(c))
+#: A study with several films shows what is still to come first, then the best that came.
+SHOWN_FIRST = (
+    State.ANALYSING,
+    State.WAITING,
+    State.FAILED,
+    State.ANSWERED,
+    State.REFUSED,
+    State.UNREADABLE,
+    State.CANCELLED,
+)
 
 
 class StudyQuerySet(models.QuerySet["Study"]):
@@ -50,32 +61,42 @@ class StudyQuerySet(models.QuerySet["Study"]):
         return found
 
     def newest_first(self) -> StudyQuerySet:
-        """As the worklist shows them, films and findings fetched along."""
+        """As the worklist shows them, patients, films and findings fetched along."""
         films = Prefetch("instances", Instance.objects.prefetch_related("findings"))
-        return self.order_by("-created_at", "-id").prefetch_related(films)
+        found = self.order_by("-created_at", "-id").select_related("patient")
+        return found.prefetch_related(films)
 
 
 class Study(models.Model):
-    """One visit of one patient to the X-ray room: the films that belong together."""
+    """One visit of one patient to the X-ray room: the films that belong together.
 
-    class Sex(models.TextChoices):
-        MALE = "M"
-        FEMALE = "F"
-        OTHER = "O"
+    ``patient`` None: nobody has said whose films these are. ``age_years``: the age at the time of
+    the study, None where unknown. ``consent_for_learning`` None: nobody has asked. ``status``,
+    ``answer`` and ``is_read`` repeat what films and readings say, for the worklist to filter by.
+    """
 
     number = models.CharField(max_length=20, unique=True)
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
-    patient_name = models.CharField(max_length=200, blank=True, default="")
-    patient_number = models.CharField(max_length=64, blank=True, default="")
-    patient_sex = models.CharField(max_length=1, blank=True, default="", choices=Sex.choices)
+    patient = models.ForeignKey(
+        Patient, on_delete=models.PROTECT, null=True, blank=True, related_name="studies"
+    )
     age_years = models.FloatField(null=True, blank=True)
     note = models.TextField(blank=True, default="")
+    consent_for_learning = models.BooleanField(null=True)
+    status = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
+    answer = models.CharField(max_length=12, blank=True, default="")
+    is_read = models.BooleanField(default=False)
     search_text = models.TextField(default="", editable=False)
 
     objects = StudyQuerySet.as_manager()
 
     class Meta:
         verbose_name_plural = "studies"
+        indexes = [
+            models.Index(fields=["status", "-created_at"], name="study_status"),
+            models.Index(fields=["answer", "-created_at"], name="study_answer"),
+            models.Index(fields=["is_read", "-created_at"], name="study_read"),
+        ]
 
     def __str__(self) -> str:
         return self.number
@@ -88,32 +109,25 @@ class Study(models.Model):
         super().save(*args, **kwargs)
 
     def _search_words(self) -> list[str]:
-        words = [self.number, self.patient_name, self.patient_number, self.note]
+        words = [self.number, self.note]
+        if self.patient:
+            words += [self.patient.name, self.patient.number]
         if self.pk:
             words += self.instances.values_list("file_name", flat=True)
         return words
 
     @classmethod
-    def begin(cls, age_years: float | None = None) -> Study:
+    def begin(cls, age_years: float | None = None, patient: Patient | None = None) -> Study:
         """A new study under the day's next number; call it inside the transaction that fills it."""
-        day = timezone.localdate().strftime("%Y%m%d")
+        today = timezone.localdate()
+        day = today.strftime("%Y%m%d")
         taken = cls.objects.filter(number__startswith=f"{day}-").values_list("number", flat=True)
         last = max((int(number.partition("-")[2]) for number in taken), default=0)
-        return cls.objects.create(number=f"{day}-{last + 1:04d}", age_years=age_years)
-
-    @property
-    def status(self) -> str:
-        """One word for the whole study: what is still to come first, then the best that came."""
-        states = {instance.state for instance in self.instances.all()}
-        order = (
-            State.ANALYSING,
-            State.WAITING,
-            State.FAILED,
-            State.ANSWERED,
-            State.REFUSED,
-            State.UNREADABLE,
+        if age_years is None and patient:
+            age_years = patient.age_on(today)
+        return cls.objects.create(
+            number=f"{day}-{last + 1:04d}", age_years=age_years, patient=patient
         )
-        return next((str(state) for state in order if state in states), str(State.WAITING))
 
     @property
     def finding(self) -> Finding | None:
@@ -122,23 +136,96 @@ class Study(models.Model):
         answered = [f for f in found if f.probability is not None]
         return max(answered or found, key=lambda f: (f.created_at, f.pk), default=None)
 
+    def refresh_standing(self) -> None:
+        """Bring ``status``, ``answer`` and ``is_read`` up to what films and readings say."""
+        fresh = Study.objects.newest_first().get(pk=self.pk)
+        states = {instance.state for instance in fresh.instances.all()}
+        self.status = next((state for state in SHOWN_FIRST if state in states), State.WAITING)
+        finding = fresh.finding
+        self.answer = finding.answer if finding and self.status not in UNFINISHED else ""
+        self.is_read = fresh.readings.exists()
+        Study.objects.filter(pk=self.pk).update(
+            status=self.status, answer=self.answer, is_read=self.is_read
+        )
+
+    def follow_patient(self) -> None:
+        """Take over from the patient what the study repeats: the search text, the age it gives."""
+        self.refresh_from_db(fields=["patient"])
+        if self.patient:
+            age = self.patient.age_on(timezone.localdate(self.created_at))
+            self.age_years = self.age_years if age is None else age
+        self.save(update_fields=["age_years"])
+
     def learn_from(self, film: Radiograph) -> None:
         """Take over what the film's header says of the patient, where nobody has said it yet."""
-        header = {
-            "patient_name": (getattr(film, "patient_name", None) or "")[:200],
-            "patient_number": (getattr(film, "patient_id", None) or "")[:64],
-            "patient_sex": film.sex if film.sex in self.Sex.values else "",
-            "age_years": film.age_years,
-        }
-        learnt = {
-            name: value
-            for name, value in header.items()
-            if value not in ("", None) and getattr(self, name) in ("", None)
-        }
-        for name, value in learnt.items():
-            setattr(self, name, value)
-        if learnt:
-            self.save(update_fields=learnt.keys())
+        if self.age_years is None and film.age_years is not None:
+            self.age_years = film.age_years
+            self.save(update_fields=["age_years"])
+        name = (getattr(film, "patient_name", None) or "")[:200]
+        number = (getattr(film, "patient_id", None) or "")[:64]
+        sex = film.sex if film.sex in Sex.values else ""
+        if self.patient is None and (name or number or sex):
+            self.patient = Patient.known_as(number, name) or Patient.objects.create(
+                name=name, number=number, sex=sex
+            )
+            self.save(update_fields=["patient"])
+        elif self.patient:
+            self.patient.learn(name=name, number=number, sex=sex)
+            self.follow_patient()
+
+    def change(self, values: Mapping[str, Any], by: User | None) -> dict[str, list[Any]]:
+        """Take over new values of the study's own; what changed, which the audit keeps."""
+        with transaction.atomic():
+            before = Study.objects.select_for_update().get(pk=self.pk)
+            changed = {
+                name: [_plain(getattr(before, name)), _plain(value)]
+                for name, value in values.items()
+                if getattr(before, name) != value
+            }
+            if changed:
+                for name in changed:
+                    setattr(self, name, values[name])
+                self.save(update_fields=changed.keys())
+                AuditEvent.record(by, "study_changed", self, changed=changed)
+        return changed
+
+    def answer_hidden_from(self, user: User) -> bool:
+        """Whether ``user`` has to read the films before the computer's answer is shown.
+
+        In a clinic of blind first reads that holds for clinicians, until their own first reading;
+        the others are shown the answer, because they are not asked for one of their own.
+        """
+        if user.role != Role.CLINICIAN or self.status in UNFINISHED:
+            return False
+        return Site.current().blind_first_read and not self.readings.filter(by=user).exists()
+
+    def delete_for(self, reason: str, by: User | None) -> None:
+        """Delete the study, its films and all that was found on them, for good; audited.
+
+        Raises ValueError without a reason. The files go after the rows are gone for certain: a
+        power cut leaves a file without a row, which the next start sweeps, never the reverse.
+        """
+        if not reason.strip():
+            raise ValueError("a study is deleted for a reason")
+        with transaction.atomic():
+            films = list(self.instances.values_list("sha256", "film"))
+            digests = [sha256 for sha256, _film in films]
+            AuditEvent.record(by, "study_deleted", self, reason=reason.strip(), films=digests)
+            patient = self.patient
+            self.delete()
+            if patient and not patient.studies.exists():
+                patient.delete()
+            transaction.on_commit(lambda: _remove_files([film for _sha, film in films]))
+
+
+def _remove_files(names: Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(OSError):
+            (settings.DATA_DIR / name).unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    return value.pk if isinstance(value, models.Model) else value
 
 
 class Instance(models.Model):
@@ -199,9 +286,7 @@ class Instance(models.Model):
             self._read_again_for_writing()
             if self.state not in UNFINISHED:
                 return None
-            self.state = State.ANALYSING
-            self.attempts += 1
-            self.save(update_fields=["state", "attempts"])
+            self._stand(State.ANALYSING, self.attempts + 1)
             return self.attempts
 
     def record(self, analysis: Analysis) -> Finding | None:
@@ -220,6 +305,7 @@ class Instance(models.Model):
             self.frames = analysis.frames
             self.sop_instance_uid = getattr(analysis.film, "sop_instance_uid", None) or ""
             self.save()
+            self.study.refresh_standing()
             return finding
 
     def give_up(self) -> None:
@@ -231,17 +317,30 @@ class Instance(models.Model):
         self._move_on(State.WAITING, attempts=self.attempts - (not count_attempt))
 
     def try_again(self) -> None:
-        """A new set of attempts for a film that was given up."""
-        self.state, self.attempts = State.WAITING, 0
-        self.save(update_fields=["state", "attempts"])
+        """A new set of attempts for a film without an answer, or with one that is to be renewed."""
+        with transaction.atomic():
+            self._stand(State.WAITING, 0)
+
+    def cancel(self, by: User | None) -> bool:
+        """Leave a film that still waits without an answer; whether it did still wait."""
+        with transaction.atomic():
+            self._read_again_for_writing()
+            if self.state != State.WAITING:
+                return False
+            self._stand(State.CANCELLED, self.attempts)
+            AuditEvent.record(by, "analysis_cancelled", self.study, film=self.pk)
+        return True
 
     def _move_on(self, state: State, attempts: int | None = None) -> None:
         with transaction.atomic():
             self._read_again_for_writing()
             if self.state in UNFINISHED:
-                self.state = state
-                self.attempts = self.attempts if attempts is None else attempts
-                self.save(update_fields=["state", "attempts"])
+                self._stand(state, self.attempts if attempts is None else attempts)
+
+    def _stand(self, state: State, attempts: int) -> None:
+        self.state, self.attempts = state, attempts
+        self.save(update_fields=["state", "attempts"])
+        self.study.refresh_standing()
 
     def _read_again_for_writing(self) -> None:
         """Lock the row (SQLite: the IMMEDIATE transaction holds the lock) and read it afresh."""
@@ -302,32 +401,3 @@ class Finding(models.Model):
             # Three decimals are finer than the eye and a fifth of the size
             "activation_map": None if heat is None else heat.astype(float).round(3).tolist(),
         }
-
-
-class Worker(models.Model):
-    """The lease of one worker thread: as long as its heart beats, its tasks are its own."""
-
-    id = models.CharField(max_length=64, primary_key=True)
-    started_at = models.DateTimeField(default=timezone.now)
-    heartbeat_at = models.DateTimeField(default=timezone.now)
-
-    #: Far above the beat's few seconds: a laptop that swaps must not lose its own work.
-    LEASE = timedelta(seconds=60)
-
-    def __str__(self) -> str:
-        return self.id
-
-    @classmethod
-    def beat(cls, worker_id: str) -> None:
-        """Say that this worker is alive."""
-        cls.objects.update_or_create(id=worker_id, defaults={"heartbeat_at": timezone.now()})
-
-    @classmethod
-    def alive(cls) -> set[str]:
-        """The workers whose lease still runs."""
-        # A clock set back leaves heartbeats in the future: those are not taken as alive for ever
-        now = timezone.now()
-        fresh = cls.objects.filter(
-            heartbeat_at__gte=now - cls.LEASE, heartbeat_at__lte=now + cls.LEASE
-        )
-        return set(fresh.values_list("id", flat=True))

@@ -1,0 +1,167 @@
+"""Who may do what: the one place where it is decided.
+
+Every view says with ``requires`` which permission it needs, or with ``open_to_all`` that it needs
+none; one that says nothing is refused to everybody. ``AccessMiddleware`` holds them all to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from typing import Any, TypeVar
+
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.cache import add_never_cache_headers
+from django.utils.functional import SimpleLazyObject
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+
+from app.models import Role, Site, User
+
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
+
+
+class Permission(StrEnum):
+    """Something that a page lets people do."""
+
+    VIEW = "view"  # worklist, studies, films, reports
+    TAKE_IN = "take_in"  # put films in, cancel a batch, analyse again
+    EDIT = "edit"  # patients, studies, consent, clinical signs
+    READ = "read"  # record a reading or a diagnosis
+    DELETE = "delete"  # delete studies, merge patients
+    REVIEW = "review"  # "is it right here?"
+    ADMINISTER = "administer"  # people, settings, operating points, audit, updates
+
+
+_READ_ONLY = frozenset({Permission.VIEW})
+_HEALTH_WORKER = _READ_ONLY | {Permission.TAKE_IN, Permission.EDIT}
+_CLINICIAN = _HEALTH_WORKER | {Permission.READ, Permission.DELETE, Permission.REVIEW}
+PERMISSIONS: dict[str, frozenset[Permission]] = {
+    Role.READ_ONLY: _READ_ONLY,
+    Role.HEALTH_WORKER: _HEALTH_WORKER,
+    Role.CLINICIAN: _CLINICIAN,
+    Role.ADMINISTRATOR: _CLINICIAN | {Permission.ADMINISTER},
+}
+OPEN = "open"
+#: Set by a door that lets other computers in (``app.lan``): there is no single-user mode behind it.
+FROM_LAN = "clinic.from_lan"
+
+
+def may(user: User | AnonymousUser | None, permission: Permission) -> bool:
+    """Whether ``user`` may do that."""
+    return (
+        isinstance(user, User) and user.is_active and permission in PERMISSIONS.get(user.role, ())
+    )
+
+
+def requires(permission: Permission) -> Callable[[View], View]:
+    """Declare the permission that a view needs."""
+
+    def declare(view: View) -> View:
+        view.permission = permission  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
+def open_to_all(view: View) -> View:
+    """Declare that a view is for everybody who reaches this server, logged in or not."""
+    view.permission = OPEN  # type: ignore[attr-defined]
+    return view
+
+
+def user_of(request: HttpRequest) -> User:
+    """The user of a view that requires a permission."""
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def for_templates(request: HttpRequest) -> dict[str, Any]:
+    """What pages show or leave out: ``may.view``, ``may.read`` … of the user, and the clinic."""
+    user = getattr(request, "user", None)
+    return {
+        "may": {str(permission): may(user, permission) for permission in Permission},
+        "site": getattr(request, "site", None),
+    }
+
+
+class AccessMiddleware:
+    """Knows clinic and user of a request, and holds every view to the permission it declared."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Give the request its clinic and user; both are looked up when a view asks for them."""
+        logged_in = request.user
+        request.site = SimpleLazyObject(Site.current)  # type: ignore[assignment]
+        request.user = SimpleLazyObject(lambda: _user(request, logged_in))  # type: ignore[assignment]
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], _args: Any, _kwargs: Any
+    ) -> HttpResponse | None:
+        """Let the request through to its view, or say why not."""
+        permission = getattr(view, "permission", None)
+        if permission is None:
+            raise ImproperlyConfigured(f"{view.__module__}.{view.__qualname__} has no permission")
+        if permission == OPEN:
+            return None
+        if not request.site.is_set_up:  # type: ignore[attr-defined]
+            return _turned_back(request, reverse("set-up"), _("The program is not set up yet."))
+        if not request.user.is_authenticated:
+            log_in = reverse("log-in") + "?" + urlencode({"next": _way_back(request)})
+            return _turned_back(request, log_in, _("You are logged out. Log in, then try again."))
+        if not may(request.user, permission):
+            raise PermissionDenied
+        return None
+
+
+def only_before_set_up(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A view that is there until somebody has chosen how this clinic works, and on this computer
+    alone: whoever comes first over the network must not become its administrator.
+    """
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.site.is_set_up:  # type: ignore[attr-defined]
+            return redirect("worklist")
+        if not _is_from_here(request):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return open_to_all(guarded)
+
+
+def wants_json(request: HttpRequest) -> bool:
+    """Whether a script asks, which shows what it gets in its own way."""
+    return "application/json" in request.headers.get("Accept", "")
+
+
+def _user(request: HttpRequest, logged_in: User | AnonymousUser) -> User | AnonymousUser:
+    """In single-user mode whoever sits at this computer, else who logged in."""
+    if request.site.single_user and _is_from_here(request):  # type: ignore[attr-defined]
+        return User.of_this_computer()
+    return logged_in
+
+
+def _is_from_here(request: HttpRequest) -> bool:
+    return not request.META.get(FROM_LAN)
+
+
+def _way_back(request: HttpRequest) -> str:
+    return request.get_full_path() if request.method in ("GET", "HEAD") else reverse("worklist")
+
+
+def _turned_back(request: HttpRequest, address: str, sentence: str) -> HttpResponse:
+    if wants_json(request):
+        response: HttpResponse = JsonResponse({"error": sentence, "address": address}, status=401)
+    else:
+        response = redirect(address)
+    add_never_cache_headers(response)
+    return response

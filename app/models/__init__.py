@@ -1,0 +1,28 @@
+"""What the clinic keeps. Verbs live here: pages and the worker call them, and add nothing."""
+
+from app.models.audit import AuditEvent
+from app.models.operating_points import LocalOperatingPoint
+from app.models.patients import Patient
+from app.models.people import Invitation, Role, User
+from app.models.readings import ClinicalSigns, Reading
+from app.models.site import Site
+from app.models.studies import UNFINISHED, Finding, Instance, State, Study
+from app.models.work import Worker
+
+__all__ = [
+    "UNFINISHED",
+    "AuditEvent",
+    "ClinicalSigns",
+    "Finding",
+    "Instance",
+    "Invitation",
+    "LocalOperatingPoint",
+    "Patient",
+    "Reading",
+    "Role",
+    "Site",
+    "State",
+    "Study",
+    "User",
+    "Worker",
+]

@@ -1,0 +1,141 @@
+"""Who uses the program, and what they may do: one role each."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import unicodedata
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.core.validators import RegexValidator
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+#: Letters and digits of every script, and what joins them. No space, which nobody sees at the end.
+USERNAME = RegexValidator(
+    r"^[\w.@+-]+\Z",
+    _("The user name may have letters, digits and . @ + - _ only, and no space."),
+)
+
+
+class Role(models.TextChoices):
+    """What a person is to the program; see ``app.access`` for what each may do."""
+
+    ADMINISTRATOR = "administrator", _("Administrator")
+    CLINICIAN = "clinician", _("Clinician")
+    HEALTH_WORKER = "health_worker", _("Health worker")
+    READ_ONLY = "read_only", _("Read only")
+
+
+class UserManager(BaseUserManager["User"]):
+    """Finds people by the name they log in with, however they type it."""
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        """The user of that name; raises User.DoesNotExist."""
+        return self.get(username=plain_username(username or ""))
+
+
+def plain_username(username: str) -> str:
+    """A user name as it is kept: typed with a capital letter or without, it is the same person."""
+    return unicodedata.normalize("NFKC", username).strip().casefold()
+
+
+class User(AbstractBaseUser):
+    """A person who logs in. Never deleted, because findings and audit speak of them; switched off.
+
+    ``language``: of the pages for this person; empty where the clinic's holds.
+    """
+
+    #: Logged in by itself in single-user mode; without a password nobody else can be it.
+    THIS_COMPUTER = "this-computer"
+
+    username = models.CharField(_("user name"), max_length=64, unique=True, validators=[USERNAME])
+    full_name = models.CharField(_("full name"), max_length=200, blank=True, default="")
+    role = models.CharField(_("role"), max_length=20, choices=Role.choices)
+    language = models.CharField(_("language"), max_length=10, blank=True, default="")
+    is_active = models.BooleanField(_("may log in"), default=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "username"
+
+    def __str__(self) -> str:
+        return self.full_name or self.username
+
+    def clean(self) -> None:
+        """Bring the user name into the form in which it is kept."""
+        self.username = plain_username(self.username)
+
+    @classmethod
+    def enter(cls, username: str, password: str | None, role: str, **more: Any) -> User:
+        """A new user; raises ValidationError. ``password`` None: nobody can log in as this user."""
+        user = cls(username=plain_username(username), role=role, **more)
+        user.set_password(password)
+        user.full_clean()
+        user.save()
+        return user
+
+    @classmethod
+    def of_this_computer(cls) -> User:
+        """Whoever sits at this computer, in single-user mode."""
+        known = cls.objects.filter(username=cls.THIS_COMPUTER).first()
+        return known or cls.enter(cls.THIS_COMPUTER, None, Role.ADMINISTRATOR)
+
+    @property
+    def is_administrator(self) -> bool:
+        """Whether this user looks after the program."""
+        return self.role == Role.ADMINISTRATOR
+
+    @property
+    def is_last_administrator(self) -> bool:
+        """Whether nobody else could let people in again."""
+        others = User.objects.filter(role=Role.ADMINISTRATOR, is_active=True).exclude(pk=self.pk)
+        # Nobody can log in as this computer, so it does not count
+        return self.is_administrator and not others.exclude(username=self.THIS_COMPUTER).exists()
+
+
+class Invitation(models.Model):
+    """A code that lets one phone in once, as the user who asked for it."""
+
+    LIFE = timedelta(minutes=10)
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="invitations")
+    # The code itself is only ever on the screen: whoever reads the database cannot use it
+    code_sha256 = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    used_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"invitation of {self.user} at {self.created_at:%Y-%m-%d %H:%M}"
+
+    @classmethod
+    def issue(cls, user: User) -> str:
+        """A new code for ``user``, valid for ``LIFE``."""
+        code = secrets.token_urlsafe(18)
+        cls.objects.create(user=user, code_sha256=_digest(code))
+        return code
+
+    @classmethod
+    def redeem(cls, code: str) -> User | None:
+        """The user whom the code lets in, None where it is wrong, old or used. Uses it up."""
+        now = timezone.now()
+        with transaction.atomic():
+            found = (
+                cls.objects.select_for_update()
+                .filter(code_sha256=_digest(code), used_at=None, user__is_active=True)
+                .filter(created_at__gt=now - cls.LIFE, created_at__lte=now + cls.LIFE)
+                .first()
+            )
+            if found is None:
+                return None
+            found.used_at = now
+            found.save(update_fields=["used_at"])
+        return found.user
+
+
+def _digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()

@@ -1,0 +1,40 @@
+"""The clinic itself: what it is called and how it has chosen to work."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class Site(models.Model):
+    """The one row of choices that hold for everybody. ``set_up_at`` None: nobody has chosen yet."""
+
+    THE_ONE = 1
+
+    clinic_name = models.CharField(_("name of the clinic"), max_length=200, blank=True, default="")
+    language = models.CharField(_("language"), max_length=10, blank=True, default="")
+    single_user = models.BooleanField(_("without log-in, on this computer only"), default=False)
+    blind_first_read = models.BooleanField(
+        _("clinicians read the film before they see the answer"), default=False
+    )
+    lan = models.BooleanField(_("phones and other computers may join"), default=False)
+    set_up_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.clinic_name or "site"
+
+    @classmethod
+    def current(cls) -> Site:
+        """The clinic's choices; before the first one, an unsaved row of defaults."""
+        return cls.objects.filter(pk=cls.THE_ONE).first() or cls(pk=cls.THE_ONE)
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether somebody has chosen how this clinic works."""
+        return self.set_up_at is not None
+
+    def set_up(self) -> None:
+        """Write down the first choices."""
+        self.set_up_at = timezone.now()
+        self.save()

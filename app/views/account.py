@@ -1,0 +1,96 @@
+"""The way in and out: set-up at the first start, log-in, and one's own password."""
+
+from __future__ import annotations
+
+from django.contrib import messages as notes
+from django.contrib.auth import login, logout, update_session_auth_hash
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST
+
+from app.access import Permission, only_before_set_up, open_to_all, requires, user_of
+from app.forms import SetUpForm
+from app.models import AuditEvent, Site
+
+get_or_post = require_http_methods(["GET", "HEAD", "POST"])
+SECRETS = ("password", "password1", "password2", "old_password", "new_password1", "new_password2")
+
+
+@only_before_set_up
+@sensitive_post_parameters(*SECRETS)
+@never_cache
+@get_or_post
+def set_up(request: HttpRequest) -> HttpResponse:
+    """The first choices: the clinic's name, and who looks after the program."""
+    form = SetUpForm(request.POST or None)
+    if form.is_valid():
+        user = form.set_up(Site.current())
+        if user:
+            login(request, user)
+        return redirect("worklist")
+    status = 400 if form.is_bound else 200
+    return render(request, "set_up.html", {"form": form}, status=status)
+
+
+@open_to_all
+@sensitive_post_parameters(*SECRETS)
+@never_cache
+@get_or_post
+def log_in(request: HttpRequest) -> HttpResponse:
+    """Log in, and go on to where one was going."""
+    if not request.site.is_set_up:  # type: ignore[attr-defined]
+        return redirect("set-up")
+    onward = _onward(request)
+    if request.user.is_authenticated:
+        return redirect(onward)
+    form = AuthenticationForm(request, request.POST or None)
+    if form.is_valid():
+        with transaction.atomic():
+            login(request, form.get_user())
+            AuditEvent.record(form.get_user(), "logged_in")
+        return redirect(onward)
+    if form.is_bound:
+        AuditEvent.record(None, "log_in_failed")
+    status = 400 if form.is_bound else 200
+    return render(request, "log_in.html", {"form": form, "next": onward}, status=status)
+
+
+@open_to_all
+@require_POST
+def log_out(request: HttpRequest) -> HttpResponse:
+    """Log out; the next person logs in."""
+    if request.user.is_authenticated:
+        AuditEvent.record(user_of(request), "logged_out")
+    logout(request)
+    return redirect("log-in")
+
+
+@requires(Permission.VIEW)
+@sensitive_post_parameters(*SECRETS)
+@never_cache
+@get_or_post
+def password(request: HttpRequest) -> HttpResponse:
+    """One's own password."""
+    user = user_of(request)
+    form = PasswordChangeForm(user, request.POST or None)
+    if form.is_valid():
+        with transaction.atomic():
+            form.save()
+            AuditEvent.record(user, "password_changed", user)
+        update_session_auth_hash(request, user)
+        notes.success(request, _("Your password is changed."))
+        return redirect("worklist")
+    status = 400 if form.is_bound else 200
+    return render(request, "password.html", {"form": form}, status=status)
+
+
+def _onward(request: HttpRequest) -> str:
+    wanted = request.POST.get("next") or request.GET.get("next") or "/"
+    here = {request.get_host()}
+    return wanted if url_has_allowed_host_and_scheme(wanted, here, request.is_secure()) else "/"

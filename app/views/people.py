@@ -1,0 +1,68 @@
+"""Who may log in, and what they may do: for administrators."""
+
+from __future__ import annotations
+
+from django.contrib import messages as notes
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_safe
+
+from app.access import Permission, requires, user_of
+from app.forms import AuditFilterForm, UserForm
+from app.models import AuditEvent, User
+from app.views.account import SECRETS, get_or_post
+
+EVENTS_ON_A_PAGE = 100
+
+
+@requires(Permission.ADMINISTER)
+@never_cache
+@require_safe
+def people(request: HttpRequest) -> HttpResponse:
+    """Everybody with a user name."""
+    everybody = User.objects.exclude(username=User.THIS_COMPUTER).order_by("-is_active", "username")
+    return render(request, "people.html", {"people": everybody})
+
+
+@requires(Permission.ADMINISTER)
+@sensitive_post_parameters(*SECRETS)
+@never_cache
+@get_or_post
+def new_person(request: HttpRequest) -> HttpResponse:
+    """Enter a new user."""
+    return _edit(request, User())
+
+
+@requires(Permission.ADMINISTER)
+@sensitive_post_parameters(*SECRETS)
+@never_cache
+@get_or_post
+def person(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change a user's name, role or password, or switch the log-in off."""
+    known = User.objects.exclude(username=User.THIS_COMPUTER)
+    return _edit(request, get_object_or_404(known, pk=pk))
+
+
+def _edit(request: HttpRequest, user: User) -> HttpResponse:
+    form = UserForm(request.POST or None, instance=user)
+    if form.is_valid():
+        form.keep(by=user_of(request))
+        notes.success(request, _("%(user)s is saved.") % {"user": form.instance})
+        return redirect("people")
+    status = 400 if form.is_bound else 200
+    return render(request, "person.html", {"form": form, "person": user}, status=status)
+
+
+@requires(Permission.ADMINISTER)
+@never_cache
+@require_safe
+def audit(request: HttpRequest) -> HttpResponse:
+    """Who did what, newest first."""
+    form = AuditFilterForm(request.GET)
+    events = form.filtered(AuditEvent.objects.select_related("user"))
+    page = Paginator(events, EVENTS_ON_A_PAGE).get_page(request.GET.get("page"))
+    return render(request, "audit.html", {"form": form, "page": page})
