@@ -38,7 +38,15 @@ from model_export.datasets import (
     split_by_patient,
 )
 from model_export.export import FLOAT_GRAPH, ParityError, check_parity, export
-from model_export.network import FEATURES, MAP, Gate, LogMeanExp, classifier, with_explanation
+from model_export.network import (
+    FEATURES,
+    MAP,
+    FusedBatchNormalization,
+    Gate,
+    LogMeanExp,
+    classifier,
+    with_explanation,
+)
 from model_export.phantom import ZONES, chest_film
 from model_export.runs import load_experiment, load_members, load_trained
 from tests.tiny_release import make_release
@@ -413,6 +421,33 @@ def test_the_map_has_a_cell_for_every_sixteen_pixels(trained):
 def test_the_score_of_a_film_lies_between_the_mean_and_the_highest_of_its_places(places):
     pooled = float(LogMeanExp()(np.array(places, np.float32).reshape(1, 2, 2, 1))[0, 0])
     assert np.mean(places) - 1e-4 <= pooled <= max(places) + 1e-4
+
+
+def test_the_fused_batch_normalisation_trains_as_that_of_keras_does():
+    films = tf.constant(np.random.default_rng(3).normal(2, 5, (4, 6, 6, 3)), tf.float32)
+    fused, plain = FusedBatchNormalization(epsilon=1e-3), keras.layers.BatchNormalization()
+    found = []
+    for layer in (fused, plain):
+        layer.build(films.shape)
+        with tf.GradientTape() as tape:
+            tape.watch(films)
+            normalised = layer(films, training=True)
+            loss = tf.reduce_sum(normalised**3)
+        weights = [weight.value for weight in layer.trainable_weights]
+        found.append([normalised, *tape.gradient(loss, [films, *weights])])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(fused.moving_mean, plain.moving_mean, rtol=1e-5)
+    # the fused one takes the unbiased variance of the batch: n / (n - 1) of the other's
+    seen = (np.asarray(layer.moving_variance) - 0.99 for layer in (fused, plain))
+    np.testing.assert_allclose(next(seen), next(seen) * 144 / 143, rtol=1e-3)
+
+
+def test_without_training_the_fused_batch_normalisation_keeps_what_it_has_seen():
+    layer = FusedBatchNormalization()
+    films = tf.fill((1, 2, 2, 1), 3.0)
+    np.testing.assert_allclose(layer(films, training=False), films, rtol=1e-3)
+    assert float(layer.moving_mean[0]) == 0.0
 
 
 def test_members_answer_with_their_mean(trained):
