@@ -20,7 +20,16 @@ MAX_FILM_BYTES = options.whole_number("CLINIC_MAX_FILM_MB", 512, 1, 4096) * 1024
 # no longer starts properly.
 MIN_FREE_BYTES = options.whole_number("CLINIC_MIN_FREE_MB", 100, 0, 100_000) * 1024 * 1024
 # CLINIC_LANGUAGE: the language of the pages where the browser asks for none that is known.
-LANGUAGE_CODE = options.language("CLINIC_LANGUAGE", "en", ("en",))
+LANGUAGES = [
+    ("en", "English"),
+    ("fr", "Français"),
+    ("pt", "Português"),
+    ("es", "Español"),
+    ("sw", "Kiswahili"),
+    ("hi", "हिन्दी"),
+    ("ar", "العربية"),
+]
+LANGUAGE_CODE = options.language("CLINIC_LANGUAGE", "en", tuple(dict(LANGUAGES)))
 # CLINIC_TIME_ZONE: the clinic's time zone, such as Africa/Kampala; the computer's own otherwise.
 TIME_ZONE = options.time_zone("CLINIC_TIME_ZONE", options.computer_time_zone())
 # CLINIC_DEBUG: error pages that show code. For developers only: they also show patient data.
@@ -91,6 +100,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "app.access.AccessMiddleware",
+    "app.language.LanguageMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -105,6 +115,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.template.context_processors.i18n",
                 "app.access.for_templates",
+                "app.language.for_templates",
                 "django.contrib.messages.context_processors.messages",
             ],
         },
@@ -131,8 +142,10 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"  # a phone comes from the QR code of another screen
 SESSION_EXPIRE_AT_BROWSER_CLOSE = True
 
-LANGUAGES = [("en", "English")]
 LOCALE_PATHS = [CODE_DIR / "locale"]
+FORMAT_MODULE_PATH = ["app.formats"]
+LANGUAGE_COOKIE_NAME = "clinic_language"
+LANGUAGE_COOKIE_AGE = 365 * 24 * 3600
 USE_I18N = True
 USE_TZ = True
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from app.views import account, diagnostics, film, people, site, study, upload, viewer, worklist
+from app.views import (
+    account,
+    diagnostics,
+    film,
+    language,
+    people,
+    site,
+    study,
+    upload,
+    viewer,
+    worklist,
+)
 
 urlpatterns = [
     path("", worklist.worklist, name="worklist"),
@@ -26,5 +37,6 @@ urlpatterns = [
     path("people/<int:pk>", people.person, name="person"),
     path("audit", people.audit, name="audit"),
     path("settings", site.site, name="site"),
+    path("language", language.choose_language, name="choose-language"),
     path("diagnostics", diagnostics.download, name="diagnostics"),
 ]
