@@ -13,6 +13,7 @@ from model_export.artefacts import borders, glare, markers, moire
 TONES = 5
 # share of the highest frequency below which the spectra are mixed: light and contrast, no rib
 LOW_FREQUENCIES = 0.05
+JPEG_QUALITY = (10, 95)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Augmentation:
     bends the grey scale by a rising curve (half-width of the log slope of its parts); ``spectrum``
     is how much of another film's low frequencies a film may take over (Yang & Soatto 2020); the
     others are probabilities: ``blur`` (or sharpen), ``erase``, ``coarse`` (fewer pixels),
-    ``border``, ``marker``, and ``photo`` (glare and moiré of a phone's picture).
+    ``border``, ``marker``, ``photo`` (glare and moiré of a phone's picture), and ``compression``
+    (kept as JPEG of some quality).
     ``aspect_of_class`` moves the middle of the ``aspect`` range for films without and with
     pneumonia: where the classes differ in shape at the source, opposite moves make the shape say
     nothing.
@@ -50,6 +52,7 @@ class Augmentation:
     border: float = 0.0
     marker: float = 0.0
     photo: float = 0.0
+    compression: float = 0.0
     aspect_of_class: tuple[float, float] = (0.0, 0.0)
 
 
@@ -219,7 +222,10 @@ def augment(images: tf.Tensor, setting: Augmentation, labels: tf.Tensor | None =
         images = _coarsen(images, setting.coarse)
     if setting.noise or setting.blur or setting.erase:
         images = _texture(images, setting)
-    return tf.concat([_cover(images, setting), masks], axis=-1)
+    images = _cover(images, setting)
+    if setting.compression:
+        images = _compress(images, setting.compression)
+    return tf.concat([images, masks], axis=-1)
 
 
 def _cover(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
@@ -232,3 +238,21 @@ def _cover(images: tf.Tensor, setting: Augmentation) -> tf.Tensor:
         if share:
             images = draw(images, share)
     return tf.clip_by_value(images, 0.0, 255.0)
+
+
+def _compress(images: tf.Tensor, share: float) -> tf.Tensor:
+    """Part of the films with what JPEG leaves of them, each at a quality of its own: blocks and
+    ringing edges come in, fine grain is lost, and archives differ in how much.
+    """
+
+    def kept(film: tf.Tensor) -> tf.Tensor:
+        quality = tf.random.uniform((), JPEG_QUALITY[0], JPEG_QUALITY[1] + 1, tf.int32)
+        coded = tf.raw_ops.EncodeJpegVariableQuality(
+            images=tf.cast(tf.round(film), tf.uint8), quality=quality
+        )
+        return tf.cast(tf.io.decode_jpeg(coded, channels=1), tf.float32)
+
+    def perhaps(film: tf.Tensor) -> tf.Tensor:
+        return tf.cond(tf.random.uniform(()) < share, lambda: kept(film), lambda: film)
+
+    return tf.reshape(tf.map_fn(perhaps, images), tf.shape(images))

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from model_export.augment import augment
 from model_export.configs import Experiment
-from model_export.datasets import Split, films_under, read_films, read_paths
+from model_export.datasets import Split, films_under, read_paths
 from model_export.network import LOGIT, MAP, PLACE
 from model_export.opacities import draw_opacities
-from model_export.runs import Teacher, load_teacher
+from model_export.runs import Teacher, input_size, load_teacher
 
 UNKNOWN = 0.5
 # What the network is to say of a film with a drawn opacity: some are faint, and none is a disease.
@@ -107,36 +107,52 @@ def no_places(said: tf.Tensor, experiment: Experiment) -> tf.Tensor:
     return tf.zeros((tf.shape(said)[0], side, side, 2))
 
 
-def teach(images: np.ndarray, teachers: Sequence[Teacher]) -> np.ndarray:
-    """What the teachers together say of films and their mirror images: float32 ``(count,)``, 0..1.
+def teach(lessons: Sequence[tuple[Teacher, np.ndarray]]) -> np.ndarray:
+    """What teachers together say of films and their mirror images: float32 ``(count,)``, 0..1.
 
-    Teachers see the films unchanged; the pupil does not, and so has to say the same of a worse
-    picture.
+    Each is shown the same films at its own size, uint8 ``(count, side, side, 1)``, and unchanged;
+    the pupil is not, and so has to say the same of a worse picture.
     """
-    logits = [teacher(shown) for teacher in teachers for shown in (images, images[:, :, ::-1])]
+    logits = [teacher(shown) for teacher, films in lessons for shown in (films, films[:, :, ::-1])]
     return np.asarray(1 / (1 + np.exp(-np.mean(logits, axis=0))), np.float32)
 
 
 def gather_films(
-    experiment: Experiment, known: Split, teachers: Sequence[Path], unlabelled: Path | None
+    experiment: Experiment,
+    known: Split,
+    teachers: Sequence[Path],
+    unlabelled: Path | None,
+    taught: Path | None = None,
 ) -> Films:
     """The training films and, where the experiment asks for them, unlabelled ones and teachers.
 
-    ``teachers``: finished runs or packed releases. Raises ValueError where the experiment asks for
-    what is not given.
+    ``teachers``: finished runs or packed releases. ``taught``: the file that keeps what they said,
+    so that a resumed run need not ask again. Raises ValueError where the experiment asks for what
+    is not given.
     """
     if (experiment.hard_share < 1 or experiment.unlabelled) and not teachers:
         raise ValueError(f"{experiment.name} learns from teachers; name their runs")
     if experiment.unlabelled and unlabelled is None:
         raise ValueError(f"{experiment.name} learns from unlabelled films; name their folder")
-    images = read_films(known.train, experiment.size, "training films")
-    labels = np.array([film.label for film in known.train], np.float32)
+    paths = [film.path for film in known.train]
+    labels = [float(film.label) for film in known.train]
     if unlabelled is not None and experiment.unlabelled:
-        more = read_paths(films_under(unlabelled), experiment.size, "unlabelled films")
-        images = np.concatenate([images, more])
-        labels = np.concatenate([labels, np.full(len(more), UNKNOWN, np.float32)])
+        more = films_under(unlabelled)
+        paths, labels = paths + more, labels + [UNKNOWN] * len(more)
+    images, truth = read_paths(paths, experiment.size, "training films"), np.float32(labels)
     if not teachers:
-        return Films(images, labels, labels)
-    said = teach(images, [load_teacher(path) for path in teachers])
-    hard = np.where(labels == UNKNOWN, 0.0, experiment.hard_share).astype(np.float32)
-    return Films(images, labels, hard * labels + (1 - hard) * said)
+        return Films(images, truth, truth)
+    if taught is not None and taught.exists():
+        said = np.load(taught)
+    else:
+        said = teach([(load_teacher(t), _films_for(t, images, paths)) for t in teachers])
+        if taught is not None:
+            np.save(taught, said)
+    hard = np.where(truth == UNKNOWN, 0.0, experiment.hard_share).astype(np.float32)
+    return Films(images, truth, hard * truth + (1 - hard) * said)
+
+
+def _films_for(teacher: Path, images: np.ndarray, paths: Sequence[Path]) -> np.ndarray:
+    """The films of ``images`` at the size that a teacher sees them."""
+    size = input_size(teacher)
+    return images if size == images.shape[1] else read_paths(paths, size, "films for a teacher")

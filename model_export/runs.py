@@ -61,6 +61,13 @@ def member_runs(run: Path) -> list[Path]:
     return [Path(name) for name in json.loads((run / MEMBERS).read_text(encoding="utf-8"))]
 
 
+def input_size(path: Path) -> int:
+    """Side of the input of a finished run or a packed release, in pixels."""
+    if (path / MANIFEST).exists():
+        return Release.load(path).input_size
+    return load_experiment(path).size
+
+
 def load_members(run: Path) -> list[keras.Model]:
     """The classifiers of ``member_runs``."""
     return [load_trained(member) for member in member_runs(run)]

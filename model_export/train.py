@@ -1,9 +1,10 @@
 """Train a classifier on films split by patient; can be stopped at any time and resumed.
 
 A run is a folder: ``experiment.json``, ``history.csv`` (one row an epoch), ``run.weights.h5`` (of
-the last epoch, where the learning rate has come to rest) and ``backup/`` (where a stopped run takes
-up again). The best epoch on patients of the same hospital is not kept: all are near 0.99 there, and
-the choice would be one of chance, or of the hospital's habits.
+the last epoch, where the learning rate has come to rest), ``taught.npy`` (what teachers said) and
+``backup/`` (where a stopped run takes up again). The best epoch on patients of the same hospital is
+not kept: all are near 0.99 there, and the choice would be one of chance, or of the hospital's
+habits.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from model_export.runs import WEIGHTS
 WARM_UP_SHARE = 0.2
 MONITOR = "val_logit_auc"
 PLACES_WEIGHT = 0.5
+TAUGHT = "taught.npy"
 
 
 @keras.saving.register_keras_serializable(package="model_export")
@@ -164,8 +166,7 @@ def train(
     """Train ``experiment`` on the Kermany folder ``data`` into ``run``; resumes what it finds
     there.
 
-    ``teachers``: finished runs or releases of the same input size; ``unlabelled``: a folder of
-    films.
+    ``teachers``: finished runs or releases; ``unlabelled``: a folder of films.
     """
     run.mkdir(parents=True, exist_ok=True)
     (run / "experiment.json").write_text(
@@ -173,7 +174,7 @@ def train(
     )
     keras.utils.set_random_seed(experiment.seed + len(past_scores(run / "history.csv")))
     split = split_by_patient(load_kermany(data))
-    films = gather_films(experiment, split, teachers, unlabelled)
+    films = gather_films(experiment, split, teachers, unlabelled, run / TAUGHT)
     held_out = read_films(split.validation, experiment.size, "validation films").astype(np.float32)
     truth = tf.constant([film.label for film in split.validation], tf.float32)
     wanted = {LOGIT: truth[:, tf.newaxis], MAP: no_places(truth, experiment)}

@@ -72,6 +72,7 @@ ONE_CHANGE = {
     "border": 1.0,
     "marker": 1.0,
     "photo": 1.0,
+    "compression": 1.0,
 }
 
 
@@ -86,7 +87,7 @@ def test_each_change_by_itself_alters_the_film_and_keeps_its_grey_range(drawn, n
     assert np.abs(changed - films).mean() > 0.5
 
 
-@pytest.mark.parametrize("name", ["coarse", "border", "marker", "photo"])
+@pytest.mark.parametrize("name", ["coarse", "border", "marker", "photo", "compression"])
 def test_a_share_of_none_leaves_every_film_alone(drawn, name):
     setting = dataclasses.replace(NOTHING, tone=1e-9, **{name: 1e-9})
     assert np.abs(augment(tf.constant(drawn), setting).numpy() - drawn).max() < 1e-2
@@ -110,6 +111,22 @@ def test_mixing_spectra_takes_the_light_of_the_other_film_and_keeps_the_fine_str
     assert 95 < mixed[1].mean() < 155
     for before, after in zip(films, mixed, strict=True):
         assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.9
+
+
+def test_compression_loses_grain_and_keeps_what_the_film_shows(drawn):
+    grain = np.random.default_rng(5).normal(0, 12, drawn.shape)
+    films = tf.constant(np.clip(drawn + grain, 0, 255).astype(np.float32))
+    kept = augment(films, dataclasses.replace(NOTHING, compression=1.0)).numpy()
+    assert np.abs(kept - films.numpy()).mean((1, 2, 3)).max() < 16
+    assert np.diff(kept, axis=1).std() < np.diff(films.numpy(), axis=1).std()
+    assert (kept == np.rint(kept)).all()
+
+
+def test_compression_leaves_masks_alone(drawn):
+    masks = np.where(np.random.default_rng(6).random(drawn.shape) < 0.5, 255.0, 0.0)
+    films = tf.constant(np.concatenate([drawn, masks], axis=-1), tf.float32)
+    changed = augment(films, dataclasses.replace(NOTHING, compression=1.0)).numpy()
+    np.testing.assert_allclose(changed[..., 1:], masks, atol=1e-3)
 
 
 def test_a_slanted_picture_keeps_its_middle():
@@ -274,8 +291,8 @@ def adults(tmp_path, drawn) -> Path:
 
 def test_teachers_speak_of_the_film_and_its_mirror_image_alike(drawn):
     films = drawn.astype(np.uint8)
-    said = teach(films, [teacher, teacher])
-    assert said == pytest.approx(teach(films[:, :, ::-1], [teacher]))
+    said = teach([(teacher, films), (teacher, films)])
+    assert said == pytest.approx(teach([(teacher, films[:, :, ::-1])]))
     assert said == pytest.approx(1 / (1 + np.exp(-films.mean((1, 2, 3)) / 100)))
 
 
@@ -283,11 +300,32 @@ def test_a_target_is_part_label_and_part_teacher_and_all_teacher_without_a_label
     known, adults, monkeypatch
 ):
     monkeypatch.setattr(batches, "load_teacher", lambda run: teacher)
+    monkeypatch.setattr(batches, "input_size", lambda run: 48)
     films = gather_films(PUPIL, known, [Path("run")], adults)
-    said = teach(films.images, [teacher])
+    said = teach([(teacher, films.images)])
     assert films.labels.tolist() == [0, 1, 0, 1, 0.5, 0.5]
     assert films.targets[:4] == pytest.approx(said[:4] / 2 + np.float32([0, 0.5, 0, 0.5]))
     assert films.targets[4:] == pytest.approx(said[4:])
+
+
+def test_a_teacher_sees_the_films_at_its_own_size(known, adults, monkeypatch):
+    shown = []
+    monkeypatch.setattr(batches, "load_teacher", lambda run: lambda films: shown.append(films))
+    monkeypatch.setattr(batches, "input_size", lambda run: 32)
+    monkeypatch.setattr(batches, "teach", lambda lessons: lessons[0][0](lessons[0][1]) or 0.5)
+    films = gather_films(PUPIL, known, [Path("run")], adults)
+    assert films.images.shape == (6, 48, 48, 1)
+    assert [films.shape for films in shown] == [(6, 32, 32, 1)]
+
+
+def test_what_teachers_said_is_kept_for_a_resumed_run(known, adults, tmp_path, monkeypatch):
+    monkeypatch.setattr(batches, "load_teacher", lambda run: teacher)
+    monkeypatch.setattr(batches, "input_size", lambda run: 48)
+    taught = tmp_path / "taught.npy"
+    first = gather_films(PUPIL, known, [Path("run")], adults, taught)
+    monkeypatch.setattr(batches, "teach", lambda lessons: pytest.fail("asked again"))
+    again = gather_films(PUPIL, known, [Path("run")], adults, taught)
+    assert again.targets.tolist() == first.targets.tolist()
 
 
 def test_without_teachers_the_target_is_the_label(known):

@@ -41,7 +41,7 @@ from model_export.export import FLOAT_GRAPH, ParityError, check_parity, export
 from model_export.network import (
     FEATURES,
     MAP,
-    FusedBatchNormalization,
+    BatchNormalization,
     Gate,
     LogMeanExp,
     classifier,
@@ -425,7 +425,7 @@ def test_the_score_of_a_film_lies_between_the_mean_and_the_highest_of_its_places
 
 def test_the_fused_batch_normalisation_trains_as_that_of_keras_does():
     films = tf.constant(np.random.default_rng(3).normal(2, 5, (4, 6, 6, 3)), tf.float32)
-    fused, plain = FusedBatchNormalization(epsilon=1e-3), keras.layers.BatchNormalization()
+    fused, plain = BatchNormalization(epsilon=1e-3), keras.layers.BatchNormalization()
     found = []
     for layer in (fused, plain):
         layer.build(films.shape)
@@ -443,8 +443,20 @@ def test_the_fused_batch_normalisation_trains_as_that_of_keras_does():
     np.testing.assert_allclose(next(seen), next(seen) * 144 / 143, rtol=1e-3)
 
 
+def test_weights_of_keras_own_batch_normalisation_are_found_in_their_file(tmp_path):
+    def network(layer):
+        return keras.Sequential([keras.Input((2, 2, 1)), layer])
+
+    learnt = network(keras.layers.BatchNormalization())
+    learnt.layers[0].moving_mean.assign([7.0])
+    learnt.save_weights(tmp_path / "run.weights.h5")
+    fused = network(BatchNormalization())
+    fused.load_weights(tmp_path / "run.weights.h5")
+    assert float(fused.layers[0].moving_mean[0]) == 7.0
+
+
 def test_without_training_the_fused_batch_normalisation_keeps_what_it_has_seen():
-    layer = FusedBatchNormalization()
+    layer = BatchNormalization()
     films = tf.fill((1, 2, 2, 1), 3.0)
     np.testing.assert_allclose(layer(films, training=False), films, rtol=1e-3)
     assert float(layer.moving_mean[0]) == 0.0
