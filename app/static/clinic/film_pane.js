@@ -1,7 +1,7 @@
 // One film on a canvas: its window, place and turn, and the computer's marks over it.
 //
 // Cornerstone3D draws the film and knows where each pixel lands; what is laid over it follows the same matrix.
-import { calculateTransform, canvasToPixel, fitToWindow, renderGrayscaleImage } from "../vendor/cornerstone-core/cornerstone-core.js";
+import { calculateTransform, canvasToPixel, fitToWindow, pixelToCanvas, renderGrayscaleImage } from "../vendor/cornerstone-core/cornerstone-core.js";
 import { contours } from "../vendor/d3-contour/d3-contour.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -128,11 +128,11 @@ export class FilmPane {
     const { viewport, canvas } = this.drawn;
     const least = this.wholeScale / 2;
     const scale = Math.min(Math.max(viewport.scale * factor, least), Math.max(LARGEST_ZOOM, least));
-    const point = { x: x * canvas.width, y: y * canvas.height };
-    const before = canvasToPixel(this.drawn, point);
+    const point = [x * canvas.width, y * canvas.height];
+    const pixel = canvasToPixel(this.drawn, point);
     viewport.scale = scale;
-    const after = calculateTransform(this.drawn).transformPoint(before);
-    this.shift(point.x - after.x, point.y - after.y);
+    const moved = pixelToCanvas(this.drawn, pixel);
+    this.shift(point[0] - moved[0], point[1] - moved[1]);
   }
 
   /** Move by shares of the pane. */

@@ -82,7 +82,7 @@ class Viewer {
     // A film that the answer calls clear is shown bare at first, as on the study's page
     if (this.strength === null) this.regions = Boolean(pane.film.map_strength);
     this.strength ??= pane.film.map_strength;
-    this.activate(pane);
+    if (!this.together) this.activate(pane);
     this.showMarks();
     if (this.magnifying) pane.magnify({ x: .5, y: .5 });
   }
