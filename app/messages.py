@@ -76,6 +76,7 @@ ACTIONS: Sentences = {
     "patient_viewed": _("looked at a patient"),
     "patient_changed": _("changed a patient"),
     "patients_merged": _("merged two patients"),
+    "report_made": _("made a report"),
     "analysis_cancelled": _("cancelled an analysis"),
     "analysis_asked_for": _("asked for an analysis"),
     "diagnostics_exported": _("copied the diagnostics"),
