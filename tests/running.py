@@ -73,7 +73,7 @@ class Visitor:
     def set_up(self) -> None:
         """Choose to work without log-in, where nobody has chosen yet."""
         if 'name="mode"' in self.get("/"):
-            self.post("/set-up", mode="single_user")
+            self.post("/set-up", understood="on", mode="single_user")
 
     def upload(self, film: Path) -> str:
         """Send one film as the page's script does; the path of its study.
