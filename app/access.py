@@ -6,6 +6,8 @@ none; one that says nothing is refused to everybody. ``AccessMiddleware`` holds 
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
@@ -48,8 +50,10 @@ PERMISSIONS: dict[str, frozenset[Permission]] = {
     Role.ADMINISTRATOR: _CLINICIAN | {Permission.ADMINISTER},
 }
 OPEN = "open"
+# Keys of request.META that no header can set: what a browser sends is there as HTTP_…
 #: Set by a door that lets other computers in (``app.lan``): there is no single-user mode behind it.
 FROM_LAN = "clinic.from_lan"
+_SITE = "clinic.site"
 
 
 def may(user: User | AnonymousUser | None, permission: Permission) -> bool:
@@ -81,12 +85,20 @@ def user_of(request: HttpRequest) -> User:
     return request.user
 
 
+def site_of(request: HttpRequest) -> Site:
+    """The clinic's choices, looked up once for each request."""
+    site = request.META.get(_SITE)
+    if not isinstance(site, Site):
+        site = request.META[_SITE] = Site.current()
+    return site
+
+
 def for_templates(request: HttpRequest) -> dict[str, Any]:
     """What pages show or leave out: ``may.view``, ``may.read`` … of the user, and the clinic."""
     user = getattr(request, "user", None)
     return {
         "may": {str(permission): may(user, permission) for permission in Permission},
-        "site": getattr(request, "site", None),
+        "site": SimpleLazyObject(lambda: site_of(request)),
     }
 
 
@@ -97,9 +109,8 @@ class AccessMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Give the request its clinic and user; both are looked up when a view asks for them."""
+        """Give the request its user, who is looked up when a view asks for them."""
         logged_in = request.user
-        request.site = SimpleLazyObject(Site.current)  # type: ignore[assignment]
         request.user = SimpleLazyObject(lambda: _user(request, logged_in))  # type: ignore[assignment]
         return self.get_response(request)
 
@@ -112,7 +123,7 @@ class AccessMiddleware:
             raise ImproperlyConfigured(f"{view.__module__}.{view.__qualname__} has no permission")
         if permission == OPEN:
             return None
-        if not request.site.is_set_up:  # type: ignore[attr-defined]
+        if not site_of(request).is_set_up:
             return _turned_back(request, reverse("set-up"), _("The program is not set up yet."))
         if not request.user.is_authenticated:
             log_in = reverse("log-in") + "?" + urlencode({"next": _way_back(request)})
@@ -129,9 +140,9 @@ def only_before_set_up(view: Callable[..., HttpResponse]) -> Callable[..., HttpR
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.site.is_set_up:  # type: ignore[attr-defined]
+        if site_of(request).is_set_up:
             return redirect("worklist")
-        if not _is_from_here(request):
+        if not is_from_here(request):
             raise PermissionDenied
         return view(request, *args, **kwargs)
 
@@ -145,17 +156,24 @@ def wants_json(request: HttpRequest) -> bool:
 
 def _user(request: HttpRequest, logged_in: User | AnonymousUser) -> User | AnonymousUser:
     """In single-user mode whoever sits at this computer, else who logged in."""
-    if request.site.single_user and _is_from_here(request):  # type: ignore[attr-defined]
+    if site_of(request).single_user and is_from_here(request):
         return User.of_this_computer()
     return logged_in
 
 
-def _is_from_here(request: HttpRequest) -> bool:
-    return not request.META.get(FROM_LAN)
+def is_from_here(request: HttpRequest) -> bool:
+    """Whether it comes from this very computer: by no other door, and from a loopback address."""
+    if request.META.get(FROM_LAN):
+        return False
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    return False
 
 
 def _way_back(request: HttpRequest) -> str:
-    return request.get_full_path() if request.method in ("GET", "HEAD") else reverse("worklist")
+    """The page to go on to after the log-in: never what only a script or a form asks for."""
+    is_page = request.method in ("GET", "HEAD") and not wants_json(request)
+    return request.get_full_path() if is_page else reverse("worklist")
 
 
 def _turned_back(request: HttpRequest, address: str, sentence: str) -> HttpResponse:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
@@ -14,7 +17,22 @@ from django.utils.translation import gettext_lazy as _
 from app.models import AuditEvent, Role, Site, User
 from app.models.people import plain_username
 
+if TYPE_CHECKING:
+    from django_stubs_ext import StrPromise
+
 OLDEST_YEARS = 130
+PASSWORD_RULE = _("At least 8 characters. Nobody can read it later; write it down safely.")
+
+
+def new_password(label: StrPromise, help_text: StrPromise | str = "") -> forms.CharField:
+    """A field for a password that is being chosen."""
+    return forms.CharField(
+        label=label,
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput({"autocomplete": "new-password"}),
+        help_text=help_text,
+    )
 
 
 class AgeForm(forms.Form):
@@ -60,9 +78,52 @@ class AgeForm(forms.Form):
         return age / 12 if cleaned.get("age_unit") == "months" else age
 
 
+class LogInForm(AuthenticationForm):
+    """User name and password. Who may not log in hears what a wrong password hears."""
+
+    error_messages = {
+        "invalid_login": _(
+            "This user name and password do not belong together, or may not log in. Look at the "
+            "capital letters of the password, then try again."
+        ),
+    }
+
+
+class PasswordForm(PasswordChangeForm):
+    """One's own password."""
+
+    error_messages = {
+        "password_mismatch": _("The two passwords are not the same."),
+        "password_incorrect": _("This is not your password of today. Type it again."),
+    }
+
+    def __init__(self, user: User, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(user, data)
+        labels = {
+            "old_password": _("Your password of today"),
+            "new_password1": _("New password"),
+            "new_password2": _("The new password again"),
+        }
+        for name, label in labels.items():
+            self.fields[name].label = label
+            self.fields[name].help_text = ""
+        self.fields["new_password1"].help_text = PASSWORD_RULE
+
+    def keep(self) -> None:
+        """Save, audited; the password itself is not."""
+        with transaction.atomic():
+            user = self.save()
+            AuditEvent.record(user, "password_changed", user)
+
+
 class SetUpForm(forms.Form):
     """The first choices of a clinic. In single-user mode there is nobody to name."""
 
+    language = forms.ChoiceField(label=_("Language of the pages"), required=False)
+    understood = forms.BooleanField(
+        label=_("I have read this. Decisions about patients stay with people."),
+        error_messages={"required": _("Please read this, and tick the box.")},
+    )
     clinic_name = forms.CharField(
         label=_("Name of the clinic"), max_length=200, required=False, help_text=_("As on reports.")
     )
@@ -83,6 +144,7 @@ class SetUpForm(forms.Form):
         max_length=64,
         required=False,
         widget=forms.TextInput({"autocomplete": "username", "autocapitalize": "none"}),
+        help_text=_("To log in with, such as amina.otieno"),
     )
     full_name = forms.CharField(
         label=_("Your full name"),
@@ -90,42 +152,40 @@ class SetUpForm(forms.Form):
         required=False,
         widget=forms.TextInput({"autocomplete": "name"}),
     )
-    password1 = forms.CharField(
-        label=_("Password"),
-        required=False,
-        strip=False,
-        widget=forms.PasswordInput({"autocomplete": "new-password"}),
-        help_text=_("At least 8 characters. Nobody can read it later; write it down safely."),
-    )
-    password2 = forms.CharField(
-        label=_("The password again"),
-        required=False,
-        strip=False,
-        widget=forms.PasswordInput({"autocomplete": "new-password"}),
-    )
+    password1 = new_password(_("Password"), PASSWORD_RULE)
+    password2 = new_password(_("The password again"))
+
+    def __init__(self, data: Mapping[str, Any] | None = None, language: str = "") -> None:
+        super().__init__(data, initial={"language": language})
+        choices = self.fields["language"]
+        assert isinstance(choices, forms.ChoiceField)
+        choices.choices = settings.LANGUAGES
 
     def clean(self) -> dict[str, Any]:
         """Where people log in, there must be one who can let the others in."""
         cleaned = super().clean() or {}
         if cleaned.get("mode") != "accounts":
             return cleaned
-        user = User(
-            username=plain_username(cleaned.get("username") or ""),
-            full_name=cleaned.get("full_name") or "",
-            role=Role.ADMINISTRATOR,
-        )
-        try:
-            user.full_clean(exclude=["password"])
-        except ValidationError as error:
-            self.add_error(None if "role" in error.message_dict else "username", error.messages)
+        name, full_name = cleaned.get("username") or "", cleaned.get("full_name") or ""
+        user = User(username=plain_username(name), full_name=full_name, role=Role.ADMINISTRATOR)
+        if "username" in cleaned:
+            try:
+                user.full_clean(exclude=["password"])
+            except ValidationError as error:
+                self.add_error("username", error.messages)
         _check_password(self, user)
         return cleaned
 
-    def set_up(self, site: Site) -> User | None:
-        """Write the choices down; the new administrator, None in single-user mode."""
+    def set_up(self) -> User | None:
+        """Write the choices down; the new administrator, None in single-user mode.
+
+        Raises AlreadySetUp.
+        """
         chosen = self.cleaned_data
         user = None
         with transaction.atomic():
+            site = Site.claim()
+            site.language = chosen["language"]
             site.clinic_name = chosen["clinic_name"]
             site.single_user = chosen["mode"] == "single_user"
             site.set_up()
@@ -137,27 +197,23 @@ class SetUpForm(forms.Form):
 
 
 class UserForm(forms.ModelForm):
-    """A person who logs in. Without a new password the old one stays."""
+    """A person who logs in. Without a new password the old one stays.
 
-    password1 = forms.CharField(
-        label=_("Password"),
-        required=False,
-        strip=False,
-        widget=forms.PasswordInput({"autocomplete": "new-password"}),
-    )
-    password2 = forms.CharField(
-        label=_("The password again"),
-        required=False,
-        strip=False,
-        widget=forms.PasswordInput({"autocomplete": "new-password"}),
-    )
+    Clean and keep it inside one transaction: of two administrators who take the role from each
+    other, the second is to find that there is no other left.
+    """
+
+    password1 = new_password(_("Password"), PASSWORD_RULE)
+    password2 = new_password(_("The password again"))
 
     class Meta:
         model = User
         fields = ["username", "full_name", "role", "is_active"]
+        widgets = {"username": forms.TextInput({"autocomplete": "off", "autocapitalize": "none"})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._before = {name: getattr(self.instance, name) for name in self.Meta.fields}
         if self.instance.pk:
             self.fields["password1"].label = _("New password, if it is to change")
 
@@ -168,41 +224,59 @@ class UserForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         """Passwords that agree, and never a clinic that nobody can look after."""
         cleaned = super().clean() or {}
-        if cleaned.get("password1") or not self.instance.pk:
-            _check_password(self, User(username=cleaned.get("username") or ""))
+        if cleaned.get("password1") or cleaned.get("password2") or not self.instance.pk:
+            names = {name: cleaned.get(name) or "" for name in ("username", "full_name")}
+            _check_password(self, User(**names))
         before = User.objects.filter(pk=self.instance.pk).first()
         stays = cleaned.get("is_active") and cleaned.get("role") == Role.ADMINISTRATOR
-        if before and before.is_active and before.is_last_administrator and not stays:
+        if before and before.is_last_administrator and not stays:
             self.add_error(
                 None, _("This is the last administrator. Make somebody else administrator first.")
             )
         return cleaned
 
-    def keep(self, by: User) -> None:
-        """Save, audited; the password itself is not."""
-        new = self.instance.pk is None
+    def keep(self, by: User) -> User:
+        """Save, audited with what changed from what to what; of a password only that it did."""
+        action = "user_changed" if self.instance.pk else "user_entered"
         with transaction.atomic():
-            user = self.save(commit=False)
+            user: User = self.save(commit=False)
             if self.cleaned_data["password1"]:
                 user.set_password(self.cleaned_data["password1"])
             user.save()
-            action = "user_entered" if new else "user_changed"
-            changed = [name for name in self.changed_data if name != "password2"]
-            AuditEvent.record(by, action, user, username=user.username, changed=changed)
+            changed = {
+                name: [before, getattr(user, name)]
+                for name, before in self._before.items()
+                if before != getattr(user, name)
+            }
+            password = {"new_password": True} if self.cleaned_data["password1"] else {}
+            AuditEvent.record(by, action, user, changed=changed, **password)
+        return user
 
 
 class SiteForm(forms.ModelForm):
     """How the clinic works."""
 
+    language = forms.ChoiceField(
+        label=_("Language of the pages"),
+        required=False,
+        help_text=_("For everybody who has not chosen another one."),
+    )
+
     class Meta:
         model = Site
-        fields = ["clinic_name", "blind_first_read", "single_user"]
+        fields = ["clinic_name", "language", "blind_first_read", "single_user"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = self.fields["language"]
+        assert isinstance(choices, forms.ChoiceField)
+        choices.choices = [("", _("that of each browser")), *settings.LANGUAGES]
 
     def clean_single_user(self) -> bool:
         """Going back to log-in needs somebody who can log in."""
         single_user = bool(self.cleaned_data["single_user"])
-        administrators = User.objects.filter(role=Role.ADMINISTRATOR, is_active=True)
-        if not single_user and not administrators.exclude(username=User.THIS_COMPUTER).exists():
+        administrators = User.people().filter(role=Role.ADMINISTRATOR, is_active=True)
+        if not single_user and not administrators.exists():
             raise ValidationError(
                 _("Nobody could log in. Enter an administrator with a password first.")
             )

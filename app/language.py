@@ -13,6 +13,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
+from app.access import site_of
+
 #: Translated by a machine: pages in these languages say so until a native reader has been through.
 AWAITING_READER = frozenset({"fr", "pt", "es", "sw", "hi", "ar"})
 NOTICE = _("This translation was made by a machine and awaits a native reader.")
@@ -43,7 +45,7 @@ def _chosen(request: HttpRequest) -> str | None:
         choices = (
             getattr(request.user, "language", ""),
             request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, ""),
-            request.site.language,  # type: ignore[attr-defined]
+            site_of(request).language,
         )
     except DatabaseError:  # pages that say what is wrong with the database are shown all the same
         return None

@@ -128,13 +128,14 @@ AUTH_USER_MODEL = "clinic.User"
 LOGIN_URL = "log-in"
 LOGIN_REDIRECT_URL = "worklist"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+_PASSWORD_RULES = "django.contrib.auth.password_validation."
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "UserAttributeSimilarityValidator",
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-    )
+    {
+        "NAME": f"{_PASSWORD_RULES}UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("username", "full_name")},
+    },
+    {"NAME": f"{_PASSWORD_RULES}MinimumLengthValidator"},
+    {"NAME": f"{_PASSWORD_RULES}CommonPasswordValidator"},
 ]
 # A day's work; a laptop that is left open overnight asks again
 SESSION_COOKIE_AGE = 12 * 3600
@@ -160,6 +161,10 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 CSRF_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_HTTPONLY = True  # scripts read the token from the form
+CSRF_FAILURE_VIEW = "app.views.errors.page_too_old"
+# Cookies know no ports: under Django's own names another program of this computer would share them
+CSRF_COOKIE_NAME = "clinic_csrf"
+SESSION_COOKIE_NAME = "clinic_session"
 
 # Logging is set up by start-up (app.startup), once the data directory is known to be writable.
 LOGGING_CONFIG = None

@@ -13,3 +13,4 @@ urlpatterns = [
 
 # A request that is too large is a 400 to Django; the page says what it was.
 handler400 = "app.views.errors.bad_request"
+handler403 = "app.views.errors.forbidden"

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db import models
 from django.utils import timezone
 
 from app.models.people import User
+
+UNCHANGED = "what was recorded is neither changed nor removed"
+
+
+class Written(models.QuerySet["AuditEvent"]):
+    """Events as they are in the database: to be read, never changed or removed (TypeError)."""
+
+    def update(self, **_values: Any) -> NoReturn:
+        """Refuse."""
+        raise TypeError(UNCHANGED)
+
+    def delete(self) -> NoReturn:
+        """Refuse."""
+        raise TypeError(UNCHANGED)
 
 
 class AuditEvent(models.Model):
@@ -24,11 +38,23 @@ class AuditEvent(models.Model):
     subject = models.CharField(max_length=100, blank=True, default="", db_index=True)
     details = models.JSONField(default=dict)
 
+    objects = Written.as_manager()
+
     class Meta:
         ordering = ["-id"]
 
     def __str__(self) -> str:
         return f"{self.at:%Y-%m-%d %H:%M} {self.action} {self.subject}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Write the event; one that is there already is not written over (TypeError)."""
+        if not self._state.adding:
+            raise TypeError(UNCHANGED)
+        super().save(*args, **kwargs)
+
+    def delete(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse."""
+        raise TypeError(UNCHANGED)
 
     @classmethod
     def record(
@@ -42,6 +68,12 @@ class AuditEvent(models.Model):
             user=user,
             action=action,
             kind=of._meta.model_name or "" if of is not None else "",
-            subject=str(getattr(of, "number", "") or getattr(of, "pk", "") or "")[:100],
+            subject=_known_as(of),
             details=details,
         )
+
+
+def _known_as(of: models.Model | None) -> str:
+    """A study's or patient's number, a user's name: what people call it by."""
+    names = (getattr(of, name, None) for name in ("number", "username", "pk"))
+    return str(next(filter(None, names), ""))[:100]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import secrets
 import unicodedata
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import make_password
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 #: Letters and digits of every script, and what joins them. No space, which nobody sees at the end.
@@ -49,8 +53,8 @@ class User(AbstractBaseUser):
     ``language``: of the pages for this person; empty where the clinic's holds.
     """
 
-    #: Logged in by itself in single-user mode; without a password nobody else can be it.
-    THIS_COMPUTER = "this-computer"
+    #: Logged in by itself in single-user mode. With a space, so that nobody can be entered as it.
+    THIS_COMPUTER = "this computer"
 
     username = models.CharField(_("user name"), max_length=64, unique=True, validators=[USERNAME])
     full_name = models.CharField(_("full name"), max_length=200, blank=True, default="")
@@ -64,11 +68,21 @@ class User(AbstractBaseUser):
     USERNAME_FIELD = "username"
 
     def __str__(self) -> str:
+        if self.is_this_computer:
+            return gettext("This computer")
         return self.full_name or self.username
 
     def clean(self) -> None:
         """Bring the user name into the form in which it is kept."""
         self.username = plain_username(self.username)
+
+    def unique_error_message(
+        self, model_class: type[Self], unique_check: Sequence[str]
+    ) -> ValidationError:
+        """In words of ours: Django's speak of a “User with this User name”."""
+        if tuple(unique_check) == ("username",):
+            return ValidationError(gettext("This user name is taken."), code="unique")
+        return super().unique_error_message(model_class, unique_check)
 
     @classmethod
     def enter(cls, username: str, password: str | None, role: str, **more: Any) -> User:
@@ -82,8 +96,20 @@ class User(AbstractBaseUser):
     @classmethod
     def of_this_computer(cls) -> User:
         """Whoever sits at this computer, in single-user mode."""
-        known = cls.objects.filter(username=cls.THIS_COMPUTER).first()
-        return known or cls.enter(cls.THIS_COMPUTER, None, Role.ADMINISTRATOR)
+        return cls.objects.get_or_create(
+            username=cls.THIS_COMPUTER,
+            defaults={"role": Role.ADMINISTRATOR, "password": make_password(None)},
+        )[0]
+
+    @classmethod
+    def people(cls) -> models.QuerySet[User]:
+        """Everybody who was entered; this computer is nobody."""
+        return cls.objects.exclude(username=cls.THIS_COMPUTER)
+
+    @property
+    def is_this_computer(self) -> bool:
+        """Whether this stands for whoever sits here, in single-user mode."""
+        return self.username == self.THIS_COMPUTER
 
     @property
     def is_administrator(self) -> bool:
@@ -93,9 +119,8 @@ class User(AbstractBaseUser):
     @property
     def is_last_administrator(self) -> bool:
         """Whether nobody else could let people in again."""
-        others = User.objects.filter(role=Role.ADMINISTRATOR, is_active=True).exclude(pk=self.pk)
-        # Nobody can log in as this computer, so it does not count
-        return self.is_administrator and not others.exclude(username=self.THIS_COMPUTER).exists()
+        others = User.people().filter(role=Role.ADMINISTRATOR, is_active=True).exclude(pk=self.pk)
+        return self.is_administrator and self.is_active and not others.exists()
 
 
 class Invitation(models.Model):

@@ -7,6 +7,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 
+class AlreadySetUp(Exception):
+    """Somebody else was faster with the first choices."""
+
+
 class Site(models.Model):
     """The one row of choices that hold for everybody. ``set_up_at`` None: nobody has chosen yet."""
 
@@ -33,6 +37,18 @@ class Site(models.Model):
     def is_set_up(self) -> bool:
         """Whether somebody has chosen how this clinic works."""
         return self.set_up_at is not None
+
+    @classmethod
+    def claim(cls) -> Site:
+        """The row for the first choices, held until the transaction ends; raises AlreadySetUp.
+
+        Of two people who set the program up at once the second waits here, and finds it done.
+        """
+        cls.objects.get_or_create(pk=cls.THE_ONE)
+        site = cls.objects.select_for_update().get(pk=cls.THE_ONE)
+        if site.is_set_up:
+            raise AlreadySetUp
+        return site
 
     def set_up(self) -> None:
         """Write down the first choices."""

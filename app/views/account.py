@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from django.contrib import messages as notes
 from django.contrib.auth import login, logout, update_session_auth_hash
-from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from app.access import Permission, only_before_set_up, open_to_all, requires, user_of
-from app.forms import SetUpForm
-from app.models import AuditEvent, Site
+from app.access import Permission, only_before_set_up, open_to_all, requires, site_of, user_of
+from app.forms import LogInForm, PasswordForm, SetUpForm
+from app.models import AuditEvent, User
+from app.models.people import plain_username
+from app.models.site import AlreadySetUp
 
 get_or_post = require_http_methods(["GET", "HEAD", "POST"])
 SECRETS = ("password", "password1", "password2", "old_password", "new_password1", "new_password2")
@@ -28,14 +30,18 @@ SECRETS = ("password", "password1", "password2", "old_password", "new_password1"
 @get_or_post
 def set_up(request: HttpRequest) -> HttpResponse:
     """The first choices: the clinic's name, and who looks after the program."""
-    form = SetUpForm(request.POST or None)
-    if form.is_valid():
-        user = form.set_up(Site.current())
+    form = SetUpForm(request.POST or None, language=get_language() or "")
+    if not form.is_valid():
+        status = 400 if form.is_bound else 200
+        return render(request, "set_up.html", {"form": form}, status=status)
+    try:
+        user = form.set_up()
+    except AlreadySetUp:
+        notes.warning(request, _("Somebody else has just set the program up."))
+    else:
         if user:
             login(request, user)
-        return redirect("worklist")
-    status = 400 if form.is_bound else 200
-    return render(request, "set_up.html", {"form": form}, status=status)
+    return redirect("worklist")
 
 
 @open_to_all
@@ -44,19 +50,19 @@ def set_up(request: HttpRequest) -> HttpResponse:
 @get_or_post
 def log_in(request: HttpRequest) -> HttpResponse:
     """Log in, and go on to where one was going."""
-    if not request.site.is_set_up:  # type: ignore[attr-defined]
+    if not site_of(request).is_set_up:
         return redirect("set-up")
     onward = _onward(request)
     if request.user.is_authenticated:
         return redirect(onward)
-    form = AuthenticationForm(request, request.POST or None)
+    form = LogInForm(request, request.POST or None)
     if form.is_valid():
         with transaction.atomic():
             login(request, form.get_user())
             AuditEvent.record(form.get_user(), "logged_in")
         return redirect(onward)
     if form.is_bound:
-        AuditEvent.record(None, "log_in_failed")
+        AuditEvent.record(None, "log_in_failed", _named(form))
     status = 400 if form.is_bound else 200
     return render(request, "log_in.html", {"form": form, "next": onward}, status=status)
 
@@ -78,11 +84,11 @@ def log_out(request: HttpRequest) -> HttpResponse:
 def password(request: HttpRequest) -> HttpResponse:
     """One's own password."""
     user = user_of(request)
-    form = PasswordChangeForm(user, request.POST or None)
+    if user.is_this_computer:
+        raise Http404
+    form = PasswordForm(user, request.POST or None)
     if form.is_valid():
-        with transaction.atomic():
-            form.save()
-            AuditEvent.record(user, "password_changed", user)
+        form.keep()
         update_session_auth_hash(request, user)
         notes.success(request, _("Your password is changed."))
         return redirect("worklist")
@@ -94,3 +100,9 @@ def _onward(request: HttpRequest) -> str:
     wanted = request.POST.get("next") or request.GET.get("next") or "/"
     here = {request.get_host()}
     return wanted if url_has_allowed_host_and_scheme(wanted, here, request.is_secure()) else "/"
+
+
+def _named(form: LogInForm) -> User | None:
+    """Whose log-in it would have been. A name that nobody has may be a password: it is not kept."""
+    name = plain_username(form.data.get("username", ""))
+    return User.people().filter(username=name).first()

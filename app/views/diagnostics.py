@@ -7,14 +7,16 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from app import diagnostics
-from app.access import Permission, requires
+from app.access import Permission, requires, user_of
+from app.models import AuditEvent
 
 
 @requires(Permission.VIEW)
 @never_cache
 @require_safe
-def download(_request: HttpRequest) -> HttpResponse:
+def download(request: HttpRequest) -> HttpResponse:
     """The file, to be saved."""
+    AuditEvent.record(user_of(request), "diagnostics_exported")
     response = HttpResponse(diagnostics.archive(), content_type="application/zip")
     response["Content-Disposition"] = f'attachment; filename="{diagnostics.file_name()}"'
     return response

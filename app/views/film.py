@@ -10,8 +10,8 @@ from django.utils.cache import get_conditional_response, patch_cache_control
 from django.utils.http import quote_etag
 from django.views.decorators.http import require_safe
 
-from app.access import Permission, requires
-from app.models import Instance
+from app.access import Permission, requires, user_of
+from app.models import AuditEvent, Instance
 
 # numpy and Pillow are imported where a picture is drawn: a program that waits need not hold them.
 
@@ -23,7 +23,8 @@ THUMBNAIL_SIDE = 112
 @require_safe
 def film(request: HttpRequest, pk: int) -> HttpResponse:
     """The film as it is displayed."""
-    instance = get_object_or_404(Instance, pk=pk)
+    instance = get_object_or_404(Instance.objects.select_related("study"), pk=pk)
+    AuditEvent.record(user_of(request), "film_viewed", instance.study, film=pk)
     return kept(request, film_version(instance), lambda: _draw_film(instance, LONGEST_SIDE))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from django.contrib import messages as notes
+from django.contrib.auth import update_session_auth_hash
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -24,7 +26,7 @@ EVENTS_ON_A_PAGE = 100
 @require_safe
 def people(request: HttpRequest) -> HttpResponse:
     """Everybody with a user name."""
-    everybody = User.objects.exclude(username=User.THIS_COMPUTER).order_by("-is_active", "username")
+    everybody = User.people().order_by("-is_active", "username")
     return render(request, "people.html", {"people": everybody})
 
 
@@ -43,14 +45,16 @@ def new_person(request: HttpRequest) -> HttpResponse:
 @get_or_post
 def person(request: HttpRequest, pk: int) -> HttpResponse:
     """Change a user's name, role or password, or switch the log-in off."""
-    known = User.objects.exclude(username=User.THIS_COMPUTER)
-    return _edit(request, get_object_or_404(known, pk=pk))
+    return _edit(request, get_object_or_404(User.people(), pk=pk))
 
 
+@transaction.atomic
 def _edit(request: HttpRequest, user: User) -> HttpResponse:
     form = UserForm(request.POST or None, instance=user)
     if form.is_valid():
-        form.keep(by=user_of(request))
+        kept = form.keep(by=user_of(request))
+        if kept == request.user:
+            update_session_auth_hash(request, kept)  # one's own new password is no reason to leave
         notes.success(request, _("%(user)s is saved.") % {"user": form.instance})
         return redirect("people")
     status = 400 if form.is_bound else 200

@@ -56,7 +56,8 @@ def pixels(request: HttpRequest, pk: int) -> HttpResponse:
 
     ``?full`` sends each pixel of a film that is otherwise sent smaller.
     """
-    instance = get_object_or_404(Instance, pk=pk)
+    instance = get_object_or_404(Instance.objects.select_related("study"), pk=pk)
+    AuditEvent.record(user_of(request), "film_viewed", instance.study, film=pk)
     side = None if "full" in request.GET else LONGEST_SIDE
     return kept(
         request,

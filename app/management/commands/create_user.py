@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import sys
 from typing import Any
 
+from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from app import startup
 from app.models import AuditEvent, Role, Site, User
+from app.models.site import AlreadySetUp
 from app.stop import CannotStart
 
 USAGE = 2
@@ -38,26 +42,34 @@ class Command(BaseCommand):
                 options["username"], read_password(), options["role"], options["full_name"]
             )
         except ValidationError as error:
-            raise CannotStart(" ".join(error.messages), USAGE) from error
-        self.stdout.write(f"{user.username} may now log in.")
+            raise CannotStart(
+                _("Nobody was entered.") + " " + " ".join(error.messages), USAGE
+            ) from error
+        self.stdout.write(_("%(name)s may now log in.") % {"name": user.username})
 
 
 def enter(username: str, password: str, role: str, full_name: str) -> User:
     """Enter the user; the first administrator sets the clinic up. Raises ValidationError."""
-    from django.contrib.auth.password_validation import validate_password
-
     validate_password(password, User(username=username, full_name=full_name))
     with transaction.atomic():
         user = User.enter(username, password, role, full_name=full_name)
-        AuditEvent.record(None, "user_entered", user, username=user.username)
-        site = Site.current()
-        if user.is_administrator and not site.is_set_up:
-            site.set_up()
+        AuditEvent.record(None, "user_entered", user, role=user.role)
+        if user.is_administrator:
+            with contextlib.suppress(AlreadySetUp):
+                Site.claim().set_up()
     return user
 
 
 def read_password() -> str:
-    """The password, not shown while it is typed."""
-    if sys.stdin is not None and sys.stdin.isatty():
-        return getpass.getpass("Password: ")
-    return sys.stdin.readline().rstrip("\r\n") if sys.stdin is not None else ""
+    """The password, not shown while it is typed, and so asked for twice. Raises CannotStart."""
+    if sys.stdin is None:
+        return ""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    try:
+        first, second = (getpass.getpass(f"{line}: ") for line in (_("Password"), _("Again")))
+    except (EOFError, KeyboardInterrupt) as error:
+        raise CannotStart(_("No password was typed. Nobody was entered."), USAGE) from error
+    if first != second:
+        raise CannotStart(_("The two passwords are not the same. Nobody was entered."), USAGE)
+    return first
