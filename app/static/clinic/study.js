@@ -21,7 +21,8 @@
     setTimeout(showPictures, PATIENCE);
     for (;;) {
       try {
-        const response = await fetch(films.dataset.status);
+        const response = await fetch(films.dataset.status, { headers: { Accept: "application/json" } });
+        if (response.status === 401) return location.reload(); // logged out: the page leads to the log-in
         const study = response.ok ? await response.json() : null;
         if (study?.finished) return showAnswer(study);
       } catch {

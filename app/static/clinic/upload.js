@@ -80,7 +80,7 @@
     const film = request.response?.films?.[0];
     const error = film ? film.error : request.response?.error;
     if (request.status === 413) return fail(sending, words.wordsTooLarge);
-    if (request.status === 403) return fail(sending, words.wordsReload);
+    if (request.status === 403) return fail(sending, error || words.wordsReload);
     if (error || !film) return fail(sending, error || words.wordsFailed);
     sending.state = "stored";
     if (sendings.length === 1) return location.assign(film.url);

@@ -15,7 +15,8 @@
   async function ask(numbers, finished) {
     const query = new URLSearchParams(numbers.map((number) => ["number", number]));
     if (finished) query.set("finished", "");
-    const response = await fetch(`${table.dataset.rows}?${query}`);
+    const response = await fetch(`${table.dataset.rows}?${query}`, { headers: { Accept: "application/json" } });
+    if (response.status === 401) location.reload(); // logged out: the page leads to the log-in
     if (!response.ok) throw new Error(String(response.status));
     return (await response.json()).rows;
   }
