@@ -1,6 +1,7 @@
 """What the clinic keeps. Verbs live here: pages and the worker call them, and add nothing."""
 
 from app.models.audit import AuditEvent
+from app.models.batch import Batch
 from app.models.operating_points import LocalOperatingPoint
 from app.models.patients import Patient
 from app.models.people import Invitation, Role, User
@@ -12,6 +13,7 @@ from app.models.work import Worker
 __all__ = [
     "UNFINISHED",
     "AuditEvent",
+    "Batch",
     "ClinicalSigns",
     "Finding",
     "Instance",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import Prefetch
+from django.db.models import Case, Exists, OuterRef, Prefetch, Value, When
+from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from app.models.audit import AuditEvent
@@ -56,12 +58,33 @@ class StudyQuerySet(models.QuerySet["Study"]):
     def search(self, text: str) -> StudyQuerySet:
         """Studies that hold every word of ``text`` in number, name, note or a file's name."""
         found = self
-        for word in searchable(text).split():
+        words = set(searchable(text).split())
+        # A word inside another one asks for nothing more
+        for word in sorted(w for w in words if not any(w in other for other in words - {w})):
             found = found.filter(search_text__contains=word)
         return found
 
+    def as_rows_for(self, user: User) -> StudyQuerySet:
+        """As the worklist shows them to ``user``, newest first: ``answer_is_hidden`` says of each
+        what ``Study.answer_hidden_from`` does, for all of them at once.
+        """
+        # The activation maps are most of the database, and no row shows one
+        findings = Finding.objects.defer("activation_map", "regions", "details")
+        films = Instance.objects.prefetch_related(Prefetch("findings", findings))
+        found = self.order_by("-created_at", "-id").select_related("patient")
+        return found.prefetch_related(Prefetch("instances", films)).annotate(
+            answer_is_hidden=_hidden_from(user)
+        )
+
+    def with_answer_for(self, answer: str, user: User) -> StudyQuerySet:
+        """Studies of that answer, but for those whose answer ``user`` may not know yet."""
+        found = self.filter(answer=answer)
+        if not _reads_blind(user):
+            return found
+        return found.filter(pk__in=_read_by(user).values("study"))
+
     def newest_first(self) -> StudyQuerySet:
-        """As the worklist shows them, patients, films and findings fetched along."""
+        """With patients, films and findings fetched along."""
         films = Prefetch("instances", Instance.objects.prefetch_related("findings"))
         found = self.order_by("-created_at", "-id").select_related("patient")
         return found.prefetch_related(films)
@@ -94,8 +117,20 @@ class Study(models.Model):
         verbose_name_plural = "studies"
         indexes = [
             models.Index(fields=["status", "-created_at"], name="study_status"),
-            models.Index(fields=["answer", "-created_at"], name="study_answer"),
-            models.Index(fields=["is_read", "-created_at"], name="study_read"),
+            # All that tabs, filters and search ask for, newest first: what they pass over is read
+            # here and not in the table (ADR 0012)
+            models.Index(
+                fields=[
+                    "-created_at",
+                    "-id",
+                    "status",
+                    "is_read",
+                    "answer",
+                    "patient",
+                    "search_text",
+                ],
+                name="study_worklist",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -195,9 +230,9 @@ class Study(models.Model):
         In a clinic of blind first reads that holds for clinicians, until their own first reading;
         the others are shown the answer, because they are not asked for one of their own.
         """
-        if user.role != Role.CLINICIAN or self.status in UNFINISHED:
+        if self.status in UNFINISHED or not _reads_blind(user):
             return False
-        return Site.current().blind_first_read and not self.readings.filter(by=user).exists()
+        return not self.readings.filter(by=user).exists()
 
     def delete_for(self, reason: str, by: User | None) -> None:
         """Delete the study, its films and all that was found on them, for good; audited.
@@ -222,6 +257,24 @@ def _remove_files(names: Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(OSError):
             (settings.DATA_DIR / name).unlink(missing_ok=True)
+
+
+def _reads_blind(user: User) -> bool:
+    return user.role == Role.CLINICIAN and Site.current().blind_first_read
+
+
+def _read_by(user: User) -> models.QuerySet[Any]:
+    from app.models.readings import Reading
+
+    return Reading.objects.filter(by=user).order_by()
+
+
+def _hidden_from(user: User) -> Combinable:
+    if not _reads_blind(user):
+        return Value(False)
+    found = Finding.objects.filter(instance__study=OuterRef("pk")).order_by()
+    hidden = Exists(found) & ~Exists(_read_by(user).filter(study=OuterRef("pk")))
+    return Case(When(hidden, then=Value(True)), default=Value(False))
 
 
 def _plain(value: Any) -> Any:
@@ -253,12 +306,26 @@ class Instance(models.Model):
     height = models.PositiveIntegerField(null=True, blank=True)
     frames = models.PositiveIntegerField(null=True, blank=True)
     sop_instance_uid = models.CharField(max_length=64, blank=True, default="", db_index=True)
+    #: When the batch began with which the film waited last: all films since nothing was waiting.
+    batch_at = models.DateTimeField(null=True, blank=True, db_index=True)
 
     class Meta:
         ordering = ["id"]
 
     def __str__(self) -> str:
         return f"{self.study} film {self.pk}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Save; a new film joins those that wait."""
+        if self._state.adding and self.batch_at is None:
+            self.batch_at = self.batch_to_join()
+        super().save(*args, **kwargs)
+
+    @classmethod
+    def batch_to_join(cls) -> datetime:
+        """The batch of a film that begins to wait now."""
+        waiting = cls.objects.filter(state__in=UNFINISHED, batch_at__isnull=False).order_by()
+        return next(iter(waiting.values_list("batch_at", flat=True)[:1]), None) or timezone.now()
 
     @property
     def path(self) -> Path:
@@ -319,7 +386,21 @@ class Instance(models.Model):
     def try_again(self) -> None:
         """A new set of attempts for a film without an answer, or with one that is to be renewed."""
         with transaction.atomic():
+            self.batch_at = self.batch_to_join()
+            self.save(update_fields=["batch_at"])
             self._stand(State.WAITING, 0)
+
+    def ask_again(self, by: User | None) -> bool:
+        """Let a film wait again that was cancelled or failed; whether it was. Queue it in the same
+        transaction.
+        """
+        with transaction.atomic():
+            self._read_again_for_writing()
+            if self.state not in (State.CANCELLED, State.FAILED):
+                return False
+            self.try_again()
+            AuditEvent.record(by, "analysis_asked_for", self.study, film=self.pk)
+        return True
 
     def cancel(self, by: User | None) -> bool:
         """Leave a film that still waits without an answer; whether it did still wait."""
