@@ -203,13 +203,14 @@ def _rejection_of(error: OSError) -> Rejected:
 def _keep(
     temporary: Path, sha256: str, size: int, name: str, source: str, belonging: Belonging
 ) -> Receipt:
-    relative = f"films/{sha256[:2]}/{sha256}"
+    relative = Instance.stored_as(sha256)
     try:
-        _move(temporary, settings.DATA_DIR / relative)
+        # Inside the transaction: the same film may just be deleted, and its file with it
         with transaction.atomic():
+            _move(temporary, settings.DATA_DIR / relative)
             if known := Instance.objects.filter(sha256=sha256).first():
                 return _received_before(known)
-            study = belonging.study or Study.begin(belonging.age_years, belonging.patient)
+            study = _study_of(belonging)
             instance = Instance.objects.create(
                 study=study,
                 file_name=name,
@@ -230,6 +231,12 @@ def _keep(
         logger.error("a film could not be entered: %s", type(error).__name__)
         # SQLite tells a full disk by its words alone
         raise Rejected("disk_full" if "full" in str(error) else "cannot_store") from error
+
+
+def _study_of(belonging: Belonging) -> Study:
+    """The study to join, as it is by now; a new one where none is named or it has been deleted."""
+    joined = Study.objects.filter(pk=belonging.study.pk).first() if belonging.study else None
+    return joined or Study.begin(belonging.age_years, belonging.patient)
 
 
 def _received_before(known: Instance) -> Receipt:
@@ -264,7 +271,8 @@ def _sync_folder(folder: Path) -> None:
 def _take_back(final: Path, sha256: str) -> None:
     """Leave no film behind that no row speaks of, unless another upload of it got through."""
     try:
-        if not Instance.objects.filter(sha256=sha256).exists():
-            final.unlink(missing_ok=True)
+        with transaction.atomic():
+            if not Instance.objects.filter(sha256=sha256).exists():
+                final.unlink(missing_ok=True)
     except (DatabaseError, OSError):
         logger.error("a film that was turned away is left on the disk")

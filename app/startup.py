@@ -33,7 +33,7 @@ from app.instance_lock import (
     page_address,
     write_atomically,
 )
-from app.models import Instance
+from app.models import Instance, Study
 from app.stop import CannotStart
 from app.window import Wish
 
@@ -118,6 +118,7 @@ class Start:
         # Before the database is touched: a port that is taken stops the start
         sock = self._take_port(remember=True)
         prepare_database()
+        Study.sweep_deleted()
         worker.recover(dead_prefix="serve-")
         with contextlib.ExitStack() as begun:
             begun.callback(_close_database)

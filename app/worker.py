@@ -63,6 +63,8 @@ def analyse_instance(instance_id: int) -> None:
     try:
         analysis = analyse(instance.path, instance.study.age_years)
         instance.record(analysis)
+    except Instance.DoesNotExist:
+        return  # its study was deleted meanwhile
     except (UnusableRelease, OperationalError) as error:
         # No model, or no room in the database: not the film's fault, so it keeps its attempts
         logger.error("film %s has to wait: %s", instance.pk, traceback_of(error))

@@ -1,10 +1,11 @@
 """Every study's name, number and sex become a patient; its status and answer become columns.
 
-Studies that name the same patient number and no other name share one patient. A name alone makes
-nobody the same person.
+Studies that name the same patient number, the same name and no two sexes share one patient. A name
+alone makes nobody the same person.
 """
 
 import unicodedata
+from collections import defaultdict
 
 from django.db import migrations
 
@@ -19,11 +20,15 @@ def plain(text):
 
 def move(apps, schema_editor):
     Study, Patient = apps.get_model("clinic", "Study"), apps.get_model("clinic", "Patient")
+    sexes = sexes_by_person(Study.objects)
     known = {}
     for study in Study.objects.order_by("pk").iterator():
         name, number, sex = study.patient_name, study.patient_number, study.patient_sex
         if name or number or sex:
-            key = (number, plain(name)) if number else study.pk
+            said = sexes[number, plain(name)]
+            if len(said) == 1:
+                sex = next(iter(said)) if number else sex
+            key = (number, plain(name), sex) if number else study.pk
             if key not in known:
                 known[key] = Patient.objects.create(
                     name=name, number=number, sex=sex, search_text=plain(f"{name} {number}")
@@ -31,6 +36,15 @@ def move(apps, schema_editor):
             study.patient = known[key]
         study.status, study.answer = standing(study)
         study.save(update_fields=["patient", "status", "answer"])
+
+
+def sexes_by_person(studies):
+    """What sexes the studies of one number and name state: more than one is more than one person."""
+    sexes = defaultdict(set)
+    rows = studies.exclude(patient_sex="")
+    for number, name, sex in rows.values_list("patient_number", "patient_name", "patient_sex"):
+        sexes[number, plain(name)].add(sex)
+    return sexes
 
 
 def standing(study):

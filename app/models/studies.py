@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from app.models.audit import AuditEvent
 from app.models.patients import Patient, Sex
 from app.models.people import Role, User
 from app.models.site import Site
-from app.models.words import searchable
+from app.models.words import one_line, searchable
 
 if TYPE_CHECKING:
     from app.cxr.analysis import Analysis
@@ -157,7 +157,10 @@ class Study(models.Model):
         today = timezone.localdate()
         day = today.strftime("%Y%m%d")
         taken = cls.objects.filter(number__startswith=f"{day}-").values_list("number", flat=True)
-        last = max((int(number.partition("-")[2]) for number in taken), default=0)
+        # A number that was given to a study since deleted stays its own: the audit speaks of it
+        gone = AuditEvent.objects.filter(action="study_deleted", subject__startswith=f"{day}-")
+        numbers = [*taken, *gone.values_list("subject", flat=True)]
+        last = max((int(number.partition("-")[2]) for number in numbers), default=0)
         if age_years is None and patient:
             age_years = patient.age_on(today)
         return cls.objects.create(
@@ -183,30 +186,50 @@ class Study(models.Model):
             status=self.status, answer=self.answer, is_read=self.is_read
         )
 
-    def follow_patient(self) -> None:
-        """Take over from the patient what the study repeats: the search text, the age it gives."""
-        self.refresh_from_db(fields=["patient"])
-        if self.patient:
-            age = self.patient.age_on(timezone.localdate(self.created_at))
-            self.age_years = self.age_years if age is None else age
+    def follow_patient(self, by: User | None = None) -> None:
+        """Take over from the patient what the study repeats: the search text, the age it gives.
+
+        A date of birth outweighs an age that somebody stated; audited.
+        """
+        self.refresh_from_db(fields=["patient", "age_years"])
+        age = self.patient.age_on(self.day) if self.patient else None
+        before = self.age_years
+        self.age_years = before if age is None else age
         self.save(update_fields=["age_years"])
+        if self.age_years != before:
+            changed = {"age_years": [before, self.age_years]}
+            AuditEvent.record(by, "study_changed", self, changed=changed, because="birth_date")
 
     def learn_from(self, film: Radiograph) -> None:
-        """Take over what the film's header says of the patient, where nobody has said it yet."""
+        """Take over what the film's header says of the patient, where nobody has said it yet.
+
+        A header that speaks of somebody else than the study's patient teaches nothing: it may be
+        the film that is in the wrong study. The audit keeps what it said, for the page to tell.
+        """
         if self.age_years is None and film.age_years is not None:
             self.age_years = film.age_years
             self.save(update_fields=["age_years"])
-        name = (getattr(film, "patient_name", None) or "")[:200]
-        number = (getattr(film, "patient_id", None) or "")[:64]
-        sex = film.sex if film.sex in Sex.values else ""
-        if self.patient is None and (name or number or sex):
-            self.patient = Patient.known_as(number, name) or Patient.objects.create(
-                name=name, number=number, sex=sex
-            )
+        header = {
+            "name": one_line(film.patient_name or "")[:200].strip(),
+            "number": one_line(film.patient_id or "")[:64].strip(),
+            "sex": film.sex if film.sex in Sex.values else "",
+        }
+        if self.patient is None:
+            if not any(header.values()):
+                return
+            self.patient = Patient.known_as(**header, age_years=film.age_years)
+            self.patient = self.patient or Patient.enter(header, by=None)
             self.save(update_fields=["patient"])
-        elif self.patient:
-            self.patient.learn(name=name, number=number, sex=sex)
-            self.follow_patient()
+        elif self.patient.contradicts(**header, age_years=film.age_years, day=self.day):
+            AuditEvent.record(None, "header_disagrees", self, header=header)
+            return
+        self.patient.learn(**header)
+        self.follow_patient()
+
+    @property
+    def day(self) -> date:
+        """The day of the study, as the clinic's calendar has it."""
+        return timezone.localdate(self.created_at)
 
     def change(self, values: Mapping[str, Any], by: User | None) -> dict[str, list[Any]]:
         """Take over new values of the study's own; what changed, which the audit keeps."""
@@ -228,35 +251,55 @@ class Study(models.Model):
         """Whether ``user`` has to read the films before the computer's answer is shown.
 
         In a clinic of blind first reads that holds for clinicians, until their own first reading;
-        the others are shown the answer, because they are not asked for one of their own.
+        the others are shown the answer, because they are not asked for one of their own. An earlier
+        answer stays hidden while a film is analysed again, one film's while another still waits.
         """
-        if self.status in UNFINISHED or not _reads_blind(user):
+        if not _reads_blind(user) or self.readings.filter(by=user).exists():
             return False
-        return not self.readings.filter(by=user).exists()
+        return Finding.objects.filter(instance__study=self).exists()
 
     def delete_for(self, reason: str, by: User | None) -> None:
         """Delete the study, its films and all that was found on them, for good; audited.
 
-        Raises ValueError without a reason. The files go after the rows are gone for certain: a
-        power cut leaves a file without a row, which the next start sweeps, never the reverse.
+        Raises ValueError without a reason, Study.DoesNotExist where somebody else was faster. The
+        files go after the rows are gone for certain: a power cut leaves a file without a row, which
+        the next start sweeps, never the reverse. A patient of no other study goes too.
         """
         if not reason.strip():
             raise ValueError("a study is deleted for a reason")
         with transaction.atomic():
-            films = list(self.instances.values_list("sha256", "film"))
-            digests = [sha256 for sha256, _film in films]
-            AuditEvent.record(by, "study_deleted", self, reason=reason.strip(), films=digests)
+            Study.objects.select_for_update().get(pk=self.pk)
+            films = list(self.instances.values_list("sha256", flat=True))
             patient = self.patient
+            AuditEvent.record(
+                by,
+                "study_deleted",
+                self,
+                reason=reason.strip(),
+                films=films,
+                patient=patient.pk if patient else None,
+            )
             self.delete()
             if patient and not patient.studies.exists():
-                patient.delete()
-            transaction.on_commit(lambda: _remove_files([film for _sha, film in films]))
+                patient.remove(by)
+            transaction.on_commit(lambda: _remove_files(films))
+
+    @classmethod
+    def sweep_deleted(cls) -> None:
+        """Remove the films of deleted studies that a power cut, or another program that held them
+        open, has left on the disk. What nobody deleted is never touched.
+        """
+        for event in AuditEvent.objects.filter(action="study_deleted"):
+            _remove_files(event.details.get("films", ()))
 
 
-def _remove_files(names: Iterable[str]) -> None:
-    for name in names:
-        with contextlib.suppress(OSError):
-            (settings.DATA_DIR / name).unlink(missing_ok=True)
+def _remove_files(digests: Iterable[str]) -> None:
+    """Remove stored films that no row speaks of (any more)."""
+    for sha256 in digests:
+        # Inside a transaction, which intake waits for: the same film may just be coming in again
+        with transaction.atomic(), contextlib.suppress(OSError):
+            if not Instance.objects.filter(sha256=sha256).exists():
+                (settings.DATA_DIR / Instance.stored_as(sha256)).unlink(missing_ok=True)
 
 
 def _reads_blind(user: User) -> bool:
@@ -278,7 +321,10 @@ def _hidden_from(user: User) -> Combinable:
 
 
 def _plain(value: Any) -> Any:
-    return value.pk if isinstance(value, models.Model) else value
+    """A value as the audit keeps it: a patient by number and name, since the row may go."""
+    if isinstance(value, Patient):
+        return {"patient": value.pk, "name": str(value)}
+    return value
 
 
 class Instance(models.Model):
@@ -331,6 +377,11 @@ class Instance(models.Model):
     def path(self) -> Path:
         """The stored film on disk."""
         return Path(self.film.path)
+
+    @staticmethod
+    def stored_as(sha256: str) -> str:
+        """Where the film of that digest is stored, seen from the data directory."""
+        return f"films/{sha256[:2]}/{sha256}"
 
     @property
     def finding(self) -> Finding | None:
