@@ -39,6 +39,8 @@ os.environ["CLINIC_HOME"] = str(SESSION_HOME / "data")
 os.environ["DJANGO_SETTINGS_MODULE"] = "app.settings"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+# Playwright runs an event loop in the thread of the tests, beside which Django asks no database
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 
 def pytest_configure() -> None:

@@ -80,7 +80,7 @@ def test_the_button_prints(page, address):
 def test_the_patients_language_is_chosen_with_the_keyboard(page, address):
     page.goto(address)
     page.get_by_label("Language of the patient").focus()
-    page.keyboard.type("العربية")
+    page.keyboard.press("End")  # the last one is Arabic
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Show", exact=True).press("Enter")
 

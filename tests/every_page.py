@@ -1,0 +1,89 @@
+"""Every page of the program in a clinic that has been at work: for tests that walk them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from app.models import Invitation, LocalOperatingPoint, Patient, Reading, Site, Study, User
+from tests.people import enter
+from tests.studies import answered, take_in, turned_down
+
+#: Addresses that answer with no page of their own: pictures, data, files, what only takes forms.
+NO_PAGE = {
+    "healthz",
+    "worklist-rows",
+    "study-status",
+    "film",
+    "thumbnail",
+    "map",
+    "pixels",
+    "diagnostics",
+    "upload",
+    "log-out",
+    "choose-language",
+}
+
+
+def names() -> Iterator[str]:
+    """The names of all addresses of the program."""
+
+    def walk(patterns: list[URLPattern | URLResolver]) -> Iterator[str]:
+        for pattern in patterns:
+            if isinstance(pattern, URLResolver):
+                yield from walk(pattern.url_patterns)
+            elif pattern.name:
+                yield pattern.name
+
+    return walk(get_resolver().url_patterns)
+
+
+def clinic_at_work(administrator: User) -> dict[str, str]:
+    """Patients, studies in every state, readings; the addresses of the pages, by name."""
+    Site.objects.update(clinic_name="Kisoro Health Centre IV")
+    clinician = enter("clinician", full_name="Achieng Odhiambo")
+    patient = Patient.objects.create(name="Okello Grace", number="P-77", sex="F")
+    likely = answered(answer="likely")
+    likely.change({"patient": patient, "age_years": 3.0}, by=clinician)
+    earlier = answered(answer="unlikely", seed=2, regions=())
+    earlier.change({"patient": patient, "age_years": 2.0}, by=clinician)
+    Reading.objects.create(study=likely, by=clinician, conclusion="pneumonia", before_answer=True)
+    cannot_say = answered(answer="cannot_say", reason="near_the_threshold", seed=3)
+    refused, waiting = turned_down("page_of_text", seed=4), take_in()
+    LocalOperatingPoint.objects.create(
+        model="chest-test@1.2.3", age_band="under_5", threshold=0.3, applied_by=administrator
+    )
+    Invitation.issue(administrator)
+    return page_addresses(likely, patient, clinician) | {
+        f"study {state}": reverse("study", args=[study.number])
+        for state, study in {
+            "unlikely": earlier,
+            "cannot say": cannot_say,
+            "refused": refused,
+            "waiting": waiting,
+        }.items()
+    }
+
+
+def page_addresses(study: Study, patient: Patient, person: User) -> dict[str, str]:
+    """An address for every page, whatever its pattern asks for."""
+    wanted = {"number": study.number, "pk": patient.pk, "code": "en"}
+    addresses = {}
+    for pattern in _patterns(get_resolver().url_patterns):
+        if not pattern.name or pattern.name in NO_PAGE:
+            continue
+        asked = pattern.pattern.converters
+        values = {name: wanted.get(name, "x") for name in asked}
+        if pattern.name == "person":
+            values["pk"] = person.pk
+        addresses[pattern.name] = reverse(pattern.name, kwargs=values)
+    return addresses
+
+
+def _patterns(found: list[URLPattern | URLResolver]) -> Iterator[URLPattern]:
+    for pattern in found:
+        if isinstance(pattern, URLResolver):
+            yield from _patterns(pattern.url_patterns)
+        else:
+            yield pattern
