@@ -49,6 +49,11 @@ SENTENCES: dict[str, Promise] = {
         "Fault MODEL: no usable model (%(code)s). Films are kept and wait; "
         "no answers are given until the program or its model is installed again."
     ),
+    "local_operating_point_refused": _(
+        "Fault THRESHOLD: a threshold of this clinic's own (%(bands)s) cannot be used. "
+        "The model's own threshold answers instead. An administrator can remove the unusable one "
+        "on the page “Is it right here?”."
+    ),
 }
 OLD_PROCESSOR = _(
     "Note PROCESSOR: this computer's processor has no AVX2, as those made since about 2015 do. "
@@ -104,6 +109,14 @@ def usable_model() -> Problem | None:
     return _model_problem(model.problem)
 
 
+def local_operating_points() -> Problem | None:
+    """Can the clinic's own operating points be used, where it has any?"""
+    release = model.release
+    if release is None or not release.local.refused:
+        return None
+    return Problem("local_operating_point_refused", {"bands": ", ".join(release.local.refused)})
+
+
 def working_model() -> Problem | None:
     """Does the model load, and give its self-test films the scores its release promises?"""
     try:
@@ -114,12 +127,18 @@ def working_model() -> Problem | None:
 
 
 #: What a running program looks at again and again, and what ``check`` does besides.
-QUICK: tuple[Callable[[], Problem | None], ...] = (data_directory, free_disk, usable_model)
+QUICK: tuple[Callable[[], Problem | None], ...] = (
+    data_directory,
+    free_disk,
+    usable_model,
+    local_operating_points,
+)
 THOROUGH: tuple[Callable[[], Problem | None], ...] = (
     data_directory,
     free_disk,
     database,
     working_model,
+    local_operating_points,
 )
 
 _damage: list[Problem] = []

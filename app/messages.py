@@ -84,6 +84,10 @@ ACTIONS: Sentences = {
     "analysis_cancelled": _("cancelled an analysis"),
     "analysis_asked_for": _("asked for an analysis"),
     "diagnostics_exported": _("copied the diagnostics"),
+    "operating_point_applied": _("let a threshold of the clinic's own answer"),
+    "operating_point_withdrawn": _("gave a threshold back to the model"),
+    "operating_points_cleared": _("removed unusable thresholds"),
+    "review_exported": _("copied the table of “Is it right here?”"),
 }
 
 CANNOT_SAY: Sentences = {

@@ -262,7 +262,8 @@ def test_an_age_chooses_the_operating_point_and_is_printed(home, films):
 
 def test_a_local_operating_point_is_obeyed_without_a_database(home, films, tmp_path):
     make_release(tmp_path / "tiny")
-    own = {"unknown": {"threshold": 0.9, "lower": 0.0, "upper": 1.0}}
+    point = {"model": "tiny@1.2.3", "threshold": 0.9, "lower": 0.0, "upper": 1.0}
+    own = {"unknown": point}
     active = {"release": "tiny", "operating_points": own}
     (tmp_path / "active.json").write_text(json.dumps(active))
     run = analyze(films / "answered", "--json", home=None, CLINIC_HOME=str(tmp_path))

@@ -26,7 +26,7 @@ class ScriptedModel:
             label="scripted@1",
             input_size=32,
             film_threshold=0.0,
-            refusal=Release(None, manifest, {}).refusal,
+            refusal=Release(None, manifest).refusal,
             map_range=(0.0, 1.0),
             operating_point=lambda _: SimpleNamespace(threshold=0.5, decide=lambda _: "likely"),
         )

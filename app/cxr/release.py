@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+REPORT = "report.json"
 ACTIVE = "active.json"
 FACTORY = "factory"
 FACTORY_DIRECTORY = Path(__file__).resolve().parents[2] / "assets" / "release"
@@ -30,6 +33,7 @@ GATE_CODES = frozenset({NOT_A_FILM, CUT_OFF})
 
 UNKNOWN_AGE = "unknown"
 AGE_BANDS = (("under_5", 5.0), ("5_14", 15.0), ("15_64", 65.0), ("65_and_over", math.inf))
+BANDS = (*(band for band, _ in AGE_BANDS), UNKNOWN_AGE)
 
 
 class UnusableRelease(Exception):
@@ -67,6 +71,10 @@ def _logistic(score: float) -> float:
     return math.exp(score) / (1.0 + math.exp(score))
 
 
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1.0 - probability))
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Logistic calibration (Platt 1999): probability = 1 / (1 + exp(-(slope * logit +
@@ -100,6 +108,70 @@ class OperatingPoint:
         if self.lower <= probability < self.upper:
             return "cannot_say"
         return "likely" if probability >= self.threshold else "unlikely"
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the three are probabilities in their order."""
+        return 0 <= self.lower <= self.threshold <= self.upper <= 1
+
+    def moved_to(self, threshold: float) -> OperatingPoint:
+        """The same point at another threshold, 0 < ``threshold`` < 1.
+
+        Both ends of the range of withheld answers keep their distance from the threshold in log
+        odds, which is how the network scores films; an end at 0 or 1 stays there.
+        """
+        lower, upper = (self._moved(end, threshold) for end in (self.lower, self.upper))
+        return OperatingPoint(threshold, min(lower, threshold), max(upper, threshold))
+
+    def _moved(self, end: float, threshold: float) -> float:
+        if end in (0.0, 1.0) or not 0 < self.threshold < 1:
+            return end
+        return _logistic(_log_odds(threshold) + _log_odds(end) - _log_odds(self.threshold))
+
+
+@dataclass(frozen=True)
+class LocalPoints:
+    """A clinic's own operating points as ``active.json`` notes them, told apart by their use.
+
+    ``in_force``: band to point, of the release that is active. ``lapsed``: bands of another
+    release. ``refused``: bands whose note cannot be used, ``?`` for a band that nobody knows.
+    """
+
+    in_force: Mapping[str, OperatingPoint] = field(default_factory=dict)
+    lapsed: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, note: object, label: str) -> LocalPoints:
+        """From what the file holds, whatever that is; ``label``: ``name@version`` in use."""
+        if note is None:
+            return cls()
+        if not isinstance(note, dict):
+            return cls(refused=("?",))
+        in_force: dict[str, OperatingPoint] = {}
+        lapsed, refused = [], []
+        for band, entry in note.items():
+            model, point = _local_point(entry)
+            if band not in BANDS or point is None:
+                refused.append(band if band in BANDS else "?")
+            elif model == label:
+                in_force[band] = point
+            else:
+                lapsed.append(band)
+        return cls(in_force, tuple(lapsed), tuple(refused))
+
+
+def _local_point(entry: object) -> tuple[str, OperatingPoint | None]:
+    """The release that a note belongs to and its point, None where either makes no sense."""
+    if not isinstance(entry, dict) or set(entry) != {"model", "threshold", "lower", "upper"}:
+        return "", None
+    model, *numbers = (entry[name] for name in ("model", "threshold", "lower", "upper"))
+    # True counts as 1 in Python, and is no threshold
+    if not isinstance(model, str) or any(type(number) not in (int, float) for number in numbers):
+        return "", None
+    point = OperatingPoint(*numbers)
+    # At 0 every film would be likely, at 1 none
+    return model, point if point.is_sound and 0 < point.threshold < 1 else None
 
 
 @dataclass(frozen=True)
@@ -146,33 +218,31 @@ class Release:
 
     directory: Path
     manifest: Mapping[str, Any]
-    local_operating_points: Mapping[str, Mapping[str, float]]
+    local: LocalPoints = field(default_factory=LocalPoints)
 
     @classmethod
-    def load(
-        cls,
-        directory: Path,
-        local_operating_points: Mapping[str, Mapping[str, float]] | None = None,
-    ) -> Release:
+    def load(cls, directory: Path, local_note: object = None) -> Release:
         """Read and verify a release; raises UnusableRelease where anything is missing or
         changed.
+
+        ``local_note``: what ``active.json`` says of the clinic's own operating points. What of it
+        cannot be used is set aside, and the release's own points answer.
         """
         manifest = _read_manifest(directory)
         for name, digest in manifest["files"].items():
             _verify_file(directory, name, digest)
-        if not cls(directory, manifest, {})._is_usable():
-            raise UnusableRelease("release_manifest_damaged")
-        release = cls(directory, manifest, local_operating_points or {})
+        release = cls(directory, manifest)
         if not release._is_usable():
-            raise UnusableRelease("active_release_damaged")
-        return release
+            raise UnusableRelease("release_manifest_damaged")
+        return replace(release, local=LocalPoints.of(local_note, release.label))
 
     def _is_usable(self) -> bool:
         """A manifest that lacks something must fail at the start, not at the first film."""
         try:
-            points = [OperatingPoint(**point) for point in self._operating_points().values()]
+            noted = self.manifest["operating_points"].values()
+            points = [OperatingPoint(**point) for point in noted]
             points.append(self.operating_point(None))
-            ordered = all(0 <= p.lower <= p.threshold <= p.upper <= 1 for p in points)
+            ordered = all(point.is_sound for point in points)
             curves, cases = self._calibrations(), self.self_test_cases
             cold, hot = self.map_range
             rising = all(curve.slope > 0 for curve in curves)
@@ -254,33 +324,70 @@ class Release:
     def operating_point(self, age_years: float | None) -> OperatingPoint:
         """The operating point of an age in years; a clinic's own one goes before the release's."""
         band = age_band(age_years)
-        points = self._operating_points()
+        return self.local.in_force.get(band) or self.own_operating_point(band)
+
+    def own_operating_point(self, band: str) -> OperatingPoint:
+        """The operating point that the release brings for an age band."""
+        points = self.manifest["operating_points"]
         return OperatingPoint(**points.get(band, points[UNKNOWN_AGE]))
 
-    def _operating_points(self) -> dict[str, Mapping[str, float]]:
-        return {**self.manifest["operating_points"], **self.local_operating_points}
+    def report(self) -> Mapping[str, Any]:
+        """What the workshop measured (``model_export card``); empty where nothing was."""
+        if REPORT not in self.manifest["files"]:
+            return {}
+        try:
+            report = json.loads((self.directory / REPORT).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return report if isinstance(report, dict) else {}
 
 
 def load_active(data_directory: Path | None) -> Release:
     """The release a data directory has switched on: ``active.json``, else the factory release.
 
-    ``active.json`` holds ``release`` (``factory`` or a folder inside the data directory) and may
-    hold ``operating_points`` (band to threshold, lower, upper). It alone decides, so that the
-    command line and the server give the same answer without a database. Raises UnusableRelease.
+    The file alone decides, so that the command line and the server give the same answer without a
+    database. Raises UnusableRelease.
     """
-    path = data_directory / ACTIVE if data_directory else None
-    if path is None or not path.exists():
-        return Release.load(FACTORY_DIRECTORY)
+    active = read_active(data_directory) if data_directory else {"release": FACTORY}
+    name, local_note = active["release"], active.get("operating_points")
+    if name == FACTORY:
+        return Release.load(FACTORY_DIRECTORY, local_note)
+    assert data_directory is not None
+    return Release.load(data_directory / name, local_note)
+
+
+def read_active(data_directory: Path) -> dict[str, Any]:
+    """What ``active.json`` holds, that of the factory release where there is none.
+
+    ``release``: ``factory`` or a folder inside the data directory. ``operating_points``, if any:
+    band to ``model``, ``threshold``, ``lower`` and ``upper``, not checked here. Raises
+    UnusableRelease.
+    """
+    path = data_directory / ACTIVE
+    if not path.exists():
+        return {"release": FACTORY}
     try:
         active = json.loads(path.read_text(encoding="utf-8"))
-        name, points = str(active["release"]), dict(active.get("operating_points") or {})
+        name = active["release"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnusableRelease("active_release_damaged") from error
-    if name == FACTORY:
-        return Release.load(FACTORY_DIRECTORY, points)
-    if not _is_inside(name):
+    if not isinstance(name, str) or (name != FACTORY and not _is_inside(name)):
         raise UnusableRelease("active_release_damaged")
-    return Release.load(path.parent / name, points)
+    return dict(active)
+
+
+def write_active(data_directory: Path, active: Mapping[str, Any]) -> None:
+    """Put ``active.json`` in place of the old one, whole or not at all; raises OSError."""
+    handle, name = tempfile.mkstemp(dir=data_directory, prefix=ACTIVE, suffix=".new")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(active, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(data_directory / ACTIVE)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 def _is_inside(name: str) -> bool:
