@@ -118,6 +118,13 @@ class NoRoom(TooLarge):
     code, reason = 507, "Insufficient Storage"
 
 
+def refusal(length: int) -> TooLarge | None:
+    """Why a request with a body of ``length`` bytes is not taken in; None where it is."""
+    if length >= settings.MAX_FILM_BYTES + FORM_BYTES:
+        return TooLarge(_sentence("too_large"))
+    return None if _has_room(length) else NoRoom(_sentence("disk_full"))
+
+
 class PoliteParser(HTTPRequestParser):
     """Refuses by the announced length, before a byte is kept, and lets the sender finish."""
 
@@ -147,10 +154,9 @@ class PoliteParser(HTTPRequestParser):
 
     def _look_at_length(self) -> None:
         length = self.content_length
-        if length >= self.adj.max_request_body_size:
-            self._refuse(TooLarge(_sentence("too_large")), swallow=length)
-        elif not self.error and not _has_room(length):
-            self._refuse(NoRoom(_sentence("disk_full")), swallow=length)
+        problem = refusal(length)
+        if problem and (not self.error or problem.code == TooLarge.code):
+            self._refuse(problem, swallow=length)
 
     def _refuse(self, error: TooLarge, swallow: int) -> None:
         self.error = error

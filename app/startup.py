@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
 
-from app import checks, database, failed_start, outside, server, window, worker
+from app import checks, database, failed_start, lan, outside, server, window, worker
 from app.instance_lock import (
     AlreadyRunning,
     InstanceLock,
@@ -127,6 +127,7 @@ class Start:
             from app.wsgi import application
 
             pages = begun.enter_context(server.serving(sock, application))
+            begun.enter_context(lan.door.kept_for(application))
             lock.announce(self._host, sock.getsockname()[1])
             held.enter_context(begun.pop_all())
         return pages

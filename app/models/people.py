@@ -140,26 +140,38 @@ class Invitation(models.Model):
     @classmethod
     def issue(cls, user: User) -> str:
         """A new code for ``user``, valid for ``LIFE``."""
+        cls.objects.filter(created_at__lt=timezone.now() - timedelta(days=1)).delete()
         code = secrets.token_urlsafe(18)
         cls.objects.create(user=user, code_sha256=_digest(code))
         return code
 
     @classmethod
+    def user_of(cls, code: str) -> User | None:
+        """The user whom the code would let in, None where it is wrong, old or used."""
+        found = cls._usable(code).first()
+        return found.user if found else None
+
+    @classmethod
     def redeem(cls, code: str) -> User | None:
         """The user whom the code lets in, None where it is wrong, old or used. Uses it up."""
-        now = timezone.now()
         with transaction.atomic():
-            found = (
-                cls.objects.select_for_update()
-                .filter(code_sha256=_digest(code), used_at=None, user__is_active=True)
-                .filter(created_at__gt=now - cls.LIFE, created_at__lte=now + cls.LIFE)
-                .first()
-            )
+            found = cls._usable(code).select_for_update().first()
             if found is None:
                 return None
-            found.used_at = now
+            found.used_at = timezone.now()
             found.save(update_fields=["used_at"])
         return found.user
+
+    @classmethod
+    def _usable(cls, code: str) -> models.QuerySet[Invitation]:
+        now = timezone.now()
+        return cls.objects.filter(
+            code_sha256=_digest(code),
+            used_at=None,
+            user__is_active=True,
+            created_at__gt=now - cls.LIFE,
+            created_at__lte=now + cls.LIFE,
+        )
 
 
 def _digest(code: str) -> str:

@@ -38,6 +38,11 @@ class Site(models.Model):
         """Whether somebody has chosen how this clinic works."""
         return self.set_up_at is not None
 
+    @property
+    def lets_others_in(self) -> bool:
+        """Whether phones and other computers may come in: never where nobody logs in."""
+        return self.lan and self.is_set_up and not self.single_user
+
     @classmethod
     def claim(cls) -> Site:
         """The row for the first choices, held until the transaction ends; raises AlreadySetUp.

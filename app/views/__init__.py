@@ -6,8 +6,10 @@ from django.urls import path
 
 from app.views import (
     account,
+    camera,
     diagnostics,
     film,
+    lan,
     language,
     people,
     report,
@@ -39,6 +41,12 @@ urlpatterns = [
     path("people/<int:pk>", people.person, name="person"),
     path("audit", people.audit, name="audit"),
     path("settings", site.site, name="site"),
+    path("settings/devices", lan.door, name="lan"),
+    path("settings/devices/certificate", lan.authority, name="lan-authority"),
+    path("add-phone", lan.add_phone, name="add-phone"),
+    path("join/<str:code>", lan.join, name="join"),
+    path("camera", camera.camera, name="camera"),
+    path("camera/verdict", camera.verdict, name="camera-verdict"),
     path("language", language.choose_language, name="choose-language"),
     path("diagnostics", diagnostics.download, name="diagnostics"),
 ]
