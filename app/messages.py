@@ -27,6 +27,7 @@ ANSWERS: Sentences = {
     "analysing": _("Being read"),
     "failed": _("Not analysed"),
     "cancelled": _("Cancelled"),
+    "hidden": _("Read it first"),
 }
 
 HEADLINES: Sentences = {
@@ -39,6 +40,7 @@ HEADLINES: Sentences = {
     "analysing": _("The film is being read"),
     "failed": _("This film was not analysed"),
     "cancelled": _("The analysis was cancelled"),
+    "hidden": _("Read the film yourself first"),
 }
 
 NEXT_STEPS: Sentences = {
@@ -56,6 +58,7 @@ NEXT_STEPS: Sentences = {
     "analysing": _("The film is stored safely. The answer appears here by itself."),
     "failed": _("The film is stored and nothing is lost. Decide by the clinical signs."),
     "cancelled": _("The film is stored. It can be analysed whenever somebody asks for it."),
+    "hidden": _("The computer's answer is shown once you have written down your own reading."),
 }
 
 #: What the record of who did what says, by the code of the action.
@@ -77,6 +80,8 @@ ACTIONS: Sentences = {
     "patient_entered": _("entered a patient"),
     "patient_learnt": _("a film's header told more of the patient"),
     "patient_deleted": _("deleted a patient"),
+    "signs_recorded": _("entered clinical signs"),
+    "reading_recorded": _("wrote down a reading"),
     "patient_viewed": _("looked at a patient"),
     "patient_changed": _("changed a patient"),
     "patients_merged": _("merged two patients"),

@@ -1,4 +1,4 @@
-"""What people found is only added to, and the server alone says what was found before the answer."""
+"""What people found is only added to; the server alone says what was found before the answer."""
 
 from __future__ import annotations
 
@@ -134,6 +134,24 @@ class TestBeforeTheAnswer:
 
     def test_a_diagnosis_never_is(self, site, reader):
         assert read(take_in(), reader, kind=Reading.Kind.DIAGNOSIS).before_answer is False
+
+
+class TestHidden:
+    def test_an_earlier_answer_stays_hidden_while_the_film_is_analysed_again(self, blind, reader):
+        study = answered()
+        study.instances.get().try_again()
+
+        assert Study.objects.get(pk=study.pk).answer_hidden_from(reader)
+        assert read(Study.objects.get(pk=study.pk), reader).before_answer is True
+
+    def test_there_is_nothing_to_hide_before_the_first_answer(self, blind, reader):
+        assert not take_in().answer_hidden_from(reader)
+
+    def test_there_is_nothing_to_hide_where_the_analysis_failed(self, blind, reader):
+        study = take_in()
+        study.instances.get().give_up()
+
+        assert not Study.objects.get(pk=study.pk).answer_hidden_from(reader)
 
 
 class TestOnlyAddedTo:

@@ -5,7 +5,7 @@ Only added to. A second thought is a second row, and the first one stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -18,6 +18,8 @@ from app.models.audit import AuditEvent
 from app.models.people import User
 from app.models.studies import Finding, Study
 
+#: Why there is no rule: of the age, no sign of the patient's.
+AGE_REASONS = ("age_unknown", "no_rule_for_age")
 #: Answers with which a reader can agree or disagree.
 PLAIN_ANSWERS = ("likely", "unlikely")
 
@@ -194,7 +196,19 @@ class ClinicalSigns(OnlyAddedTo):
         dangers = frozenset(code for code, there in present.items() if there)
         # Without an age there is no rule, and what is left to decide are the danger signs
         because = assess(Signs(danger_signs=dangers, **last), None).because
-        return tuple(code for code in because if code != "age_unknown")
+        return tuple(code for code in because if code not in AGE_REASONS)
+
+    @classmethod
+    def urgent_signs(cls, rows: Sequence[ClinicalSigns]) -> tuple[str, ...]:
+        """The codes for which the patient is referred urgently, of ``rows`` first to last.
+
+        The danger signs that stand, and whatever else the last assessment rests on.
+        """
+        dangers = cls.standing_dangers(rows)
+        last = rows[-1].assessment if rows else {}
+        urgent = last.get("because", ()) if last.get("urgency") == "refer_urgently" else ()
+        others = [code for code in urgent if code not in (*dangers, *AGE_REASONS)]
+        return (*dangers, *others)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

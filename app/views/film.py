@@ -40,8 +40,13 @@ def thumbnail(request: HttpRequest, pk: int) -> HttpResponse:
 @requires(Permission.VIEW)
 @require_safe
 def activation_map(request: HttpRequest, pk: int) -> HttpResponse:
-    """The activation map of the newest finding, in colour, in the shape of the film."""
+    """The activation map of the newest finding, in colour, in the shape of the film.
+
+    To somebody from whom the answer is hidden there is none yet.
+    """
     instance = get_object_or_404(Instance.objects.prefetch_related("findings"), pk=pk)
+    if instance.study.answer_hidden_from(user_of(request)):
+        raise Http404
     return kept(request, map_version(instance), lambda: _draw_map(instance))
 
 

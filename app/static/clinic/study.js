@@ -39,7 +39,7 @@
     }
   }
 
-  /** @param {{number: string, html: string}} study */
+  /** @param {{number: string, html: string, asks_agreement: boolean}} study */
   function showAnswer(study) {
     films.innerHTML = study.html;
     delete films.dataset.unfinished;
@@ -48,6 +48,8 @@
     news.textContent = lines.join(". ");
     document.title = `${study.number} – ${lines.join(". ")}`;
     films.querySelectorAll(".reading").forEach(wire);
+    if (!study.asks_agreement) return;
+    document.querySelectorAll("[data-with-answer]").forEach((part) => { part.hidden = false; });
   }
 
   /** @param {HTMLElement} reading */
