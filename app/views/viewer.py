@@ -34,7 +34,9 @@ MOST_OTHER_STUDIES = 20
 def viewer(request: HttpRequest, number: str) -> HttpResponse:
     """The page of one study's films; ``?film=`` names the one to begin with."""
     found = get_object_or_404(Study.objects.newest_first(), number=number)
-    AuditEvent.record(user_of(request), "study_viewed", found)
+    hidden = found.answer_hidden_from(user_of(request))
+    shown = found.finding is not None and not hidden
+    AuditEvent.record(user_of(request), "study_viewed", found, answer_shown=shown)
     release = checks.model.release
     films = _films(found, request, release)
     others = [film for study in _other_studies(found) for film in _films(study, request, release)]
@@ -44,7 +46,7 @@ def viewer(request: HttpRequest, number: str) -> HttpResponse:
         "others": others,
         "begin_with": _chosen(request, films),
         "described": json.dumps(films + others),
-        "answer_hidden": found.answer_hidden_from(user_of(request)),
+        "answer_hidden": hidden,
     }
     return render(request, "viewer.html", context)
 
