@@ -13,8 +13,11 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 STAGES = {
+    "pretrain": "learn from films without labels what a run of train may begin from",
     "train": "train a network on labelled films",
     "tune": "search for better settings of an experiment",
+    "adapt": "measure a run's batch normalisation anew on films of another kind",
+    "score": "score trained runs side by side on patients and sources not trained on",
     "combine": "join trained runs into one network that answers with their mean",
     "gate": "teach the gate what is no frontal chest film",
     "export": "turn a trained run into a float ONNX graph",

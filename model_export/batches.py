@@ -108,12 +108,12 @@ def no_places(said: tf.Tensor, experiment: Experiment) -> tf.Tensor:
 
 
 def teach(lessons: Sequence[tuple[Teacher, np.ndarray]]) -> np.ndarray:
-    """What teachers together say of films and their mirror images: float32 ``(count,)``, 0..1.
+    """What teachers together say of films: float32 ``(count,)``, 0..1.
 
     Each is shown the same films at its own size, uint8 ``(count, side, side, 1)``, and unchanged;
     the pupil is not, and so has to say the same of a worse picture.
     """
-    logits = [teacher(shown) for teacher, films in lessons for shown in (films, films[:, :, ::-1])]
+    logits = [teacher(films) for teacher, films in lessons]
     return np.asarray(1 / (1 + np.exp(-np.mean(logits, axis=0))), np.float32)
 
 
@@ -139,7 +139,10 @@ def gather_films(
     if unlabelled is not None and experiment.unlabelled:
         more = films_under(unlabelled)
         paths, labels = paths + more, labels + [UNKNOWN] * len(more)
-    images, truth = read_paths(paths, experiment.size, "training films"), np.float32(labels)
+    images, truth = (
+        read_paths(paths, experiment.size, "training films"),
+        np.array(labels, np.float32),
+    )
     if not teachers:
         return Films(images, truth, truth)
     if taught is not None and taught.exists():

@@ -39,7 +39,9 @@ def load_trained(run: Path) -> keras.Model:
 
 
 def load_teacher(path: Path) -> Teacher:
-    """What a finished run or a packed release says of films of its own input size."""
+    """What a finished run or a packed release says of films of its own input size and their mirror
+    images together; a release looks at both by itself.
+    """
     if (path / MANIFEST).exists():
         release = Release.load(path)
         session = open_graph(release.graph, threads=2)
@@ -51,7 +53,13 @@ def load_teacher(path: Path) -> Teacher:
 
         return by_release
     model = load_trained(path)
-    return lambda films: model.predict(np.float32(films), batch_size=64, verbose=0).ravel()
+
+    def by_run(films: np.ndarray) -> np.ndarray:
+        views = (np.float32(shown) for shown in (films, films[:, :, ::-1]))
+        said = [model.predict(view, batch_size=64, verbose=0).ravel() for view in views]
+        return np.asarray(np.mean(said, axis=0))
+
+    return by_run
 
 
 def member_runs(run: Path) -> list[Path]:

@@ -162,11 +162,13 @@ def train(
     run: Path,
     teachers: Sequence[Path] = (),
     unlabelled: Path | None = None,
+    start: Path | None = None,
 ) -> None:
     """Train ``experiment`` on the Kermany folder ``data`` into ``run``; resumes what it finds
     there.
 
-    ``teachers``: finished runs or releases; ``unlabelled``: a folder of films.
+    ``teachers``: finished runs or releases; ``unlabelled``: a folder of films; ``start``: a run to
+    begin from, else the weights of ImageNet.
     """
     run.mkdir(parents=True, exist_ok=True)
     (run / "experiment.json").write_text(
@@ -181,7 +183,10 @@ def train(
 
     steps = 2 * int((films.labels == 1).sum()) // experiment.batch
     model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
-    load_imagenet(model)
+    if start is None:
+        load_imagenet(model)
+    else:
+        model.load_weights(start / WEIGHTS)
     model = trainable(model)
     compile_model(model, experiment, steps)
     started = time.monotonic()
@@ -208,6 +213,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teachers", type=Path, nargs="+", default=[], help="runs or releases to learn from"
     )
     parser.add_argument("--unlabelled", type=Path, help="folder of films without labels")
+    parser.add_argument("--start", type=Path, help="run to begin from, of pretrain for instance")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -215,5 +221,7 @@ def main(options: argparse.Namespace) -> int:
     experiment = configs.load(options.config)
     if options.seed is not None:
         experiment = dataclasses.replace(experiment, seed=options.seed)
-    train(experiment, options.data, options.run, options.teachers, options.unlabelled)
+    train(
+        experiment, options.data, options.run, options.teachers, options.unlabelled, options.start
+    )
     return 0

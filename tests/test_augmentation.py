@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from model_export.augment import Augmentation, augment
 from model_export.batches import Films, balanced_batches, gather_films, teach
 from model_export.configs import Experiment, load
 from model_export.datasets import LabelledFilm, Split
-from model_export.network import LOGIT, MAP
+from model_export.network import LOGIT, MAP, classifier
 from model_export.opacities import LEAST_CHANGE, draw_opacities
 from model_export.phantom import chest_film
-from model_export.runs import load_teacher
+from model_export.runs import WEIGHTS, load_teacher
 from model_export.train import places_loss
 from tests.tiny_release import make_release
 
@@ -289,11 +290,19 @@ def adults(tmp_path, drawn) -> Path:
     return folder
 
 
-def test_teachers_speak_of_the_film_and_its_mirror_image_alike(drawn):
+def test_teachers_answer_with_the_mean_of_their_logits(drawn):
     films = drawn.astype(np.uint8)
-    said = teach([(teacher, films), (teacher, films)])
-    assert said == pytest.approx(teach([(teacher, films[:, :, ::-1])]))
-    assert said == pytest.approx(1 / (1 + np.exp(-films.mean((1, 2, 3)) / 100)))
+    said = teach([(teacher, films), (lambda shown: 3 * teacher(shown), films)])
+    assert said == pytest.approx(1 / (1 + np.exp(-2 * teacher(films))))
+
+
+def test_a_run_speaks_of_a_film_and_its_mirror_image_alike(tmp_path):
+    experiment = Experiment(name="tiny", size=32)
+    (tmp_path / "experiment.json").write_text(json.dumps(dataclasses.asdict(experiment)))
+    classifier(32).save_weights(tmp_path / WEIGHTS)
+    films = np.random.default_rng(4).integers(0, 255, (3, 32, 32, 1)).astype(np.uint8)
+    said = load_teacher(tmp_path)
+    assert said(films) == pytest.approx(said(films[:, :, ::-1]), abs=1e-4)
 
 
 def test_a_target_is_part_label_and_part_teacher_and_all_teacher_without_a_label(
