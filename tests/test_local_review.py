@@ -244,18 +244,21 @@ counts = st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.j
 
 @given(counts, levels)
 def test_the_lasting_bound_lies_above_the_share(found, level):
-    assert found[0] / found[1] <= lr.lasting_upper(*found, level) <= 1
+    part, whole = found
+    assert part / whole <= lr.lasting_upper(part, whole, level) <= 1
 
 
 @given(counts, levels, levels)
 def test_a_stricter_level_gives_a_wider_bound(found, one, other):
-    strict, mild = sorted((one, other))
-    assert lr.lasting_upper(*found, strict) >= lr.lasting_upper(*found, mild) - 1e-9
+    part, whole = found
+    strict, mild = (lr.lasting_upper(part, whole, level) for level in sorted((one, other)))
+    assert strict >= mild - 1e-9
 
 
 @given(counts)
 def test_the_lasting_bound_is_wider_than_one_that_looks_once(found):
-    assert lr.lasting_upper(*found, 0.025) >= wilson(*found).high - 0.02
+    part, whole = found
+    assert lr.lasting_upper(part, whole, 0.025) >= wilson(part, whole).high - 0.02
 
 
 def test_the_lasting_bound_is_broken_no_oftener_than_its_level_however_often_one_looks():

@@ -28,7 +28,7 @@ FEWEST = 10
 #: Of fewer, no calibration error: it grows by itself where films are few.
 FEWEST_FOR_ECE = 100
 BINS = 10
-ROUNDS = 200
+ROUNDS = 100
 
 SENSITIVITY, SPECIFICITY = "sensitivity", "specificity"
 #: What every operating point is meant to reach, and what counts where the card has no figure.
@@ -360,11 +360,14 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> Interval
     """Expected calibration error with a percentile bootstrap; None where films are too few."""
     if labels.size < FEWEST_FOR_ECE:
         return None
+    places = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    gaps = labels - probabilities
     generator = np.random.default_rng(0)
-    draws = [
-        expected_calibration_error(labels[chosen], probabilities[chosen])
-        for chosen in (generator.integers(0, labels.size, labels.size) for _ in range(ROUNDS))
-    ]
+    draws = []
+    for _ in range(ROUNDS):
+        chosen = generator.integers(0, labels.size, labels.size)
+        # The same as expected_calibration_error, many times faster for many films
+        draws.append(np.abs(np.bincount(places[chosen], gaps[chosen])).sum() / labels.size)
     low, high = np.percentile(draws, (2.5, 97.5))
     return Interval(expected_calibration_error(labels, probabilities), float(low), float(high))
 
@@ -376,6 +379,7 @@ FEWEST_FOR_DRIFT = 50
 #: A difference smaller than this is no news, however sure it is.
 NOTICEABLE = 0.1
 DRIFT_LEVEL = 0.005
+DRIFT_ROUNDS = 1000
 
 
 @dataclass(frozen=True)
@@ -418,9 +422,9 @@ def drift(probabilities: np.ndarray, scores: np.ndarray) -> Drift | None:
     expected = weight[0] * sick + (1 - weight[0]) * clear
     generator = np.random.default_rng(0)
     by_chance, _ = _closest(
-        generator.multinomial(probabilities.size, expected, 5 * ROUNDS) / probabilities.size,
-        generator.multinomial(sizes[0], clear, 5 * ROUNDS) / sizes[0],
-        generator.multinomial(sizes[1], sick, 5 * ROUNDS) / sizes[1],
+        generator.multinomial(probabilities.size, expected, DRIFT_ROUNDS) / probabilities.size,
+        generator.multinomial(sizes[0], clear, DRIFT_ROUNDS) / sizes[0],
+        generator.multinomial(sizes[1], sick, DRIFT_ROUNDS) / sizes[1],
     )
     return Drift(
         films=probabilities.size,
@@ -490,6 +494,8 @@ def propose(labels: np.ndarray, probabilities: np.ndarray, now: OperatingPoint) 
     most = math.floor((1 - FLOOR[SENSITIVITY]) * sick.size + 1e-9)
     for missed in range(most, -1, -1):
         threshold = _threshold(sick, clear, missed)
+        if not 0 < threshold < 1:  # it would call every film, or hardly any
+            continue
         optimism = _optimism(sick, clear, missed)
         found, cleared = _rates(sick, clear, threshold)
         lowest = wilson(found.part, found.whole).low - optimism[0]
