@@ -3,17 +3,19 @@
 # make soak    the tests, larger (CLINIC_SOAK=10)         make train   how a model is made, stage by stage
 # make bundle  build what a clinic gets, into dist/       make bundle-test   drive what was built
 # make bundle-windows, make bundle-windows-test           the same for Windows, under Wine (packaging/README.md)
+# make messages   the catalogs of the languages, extracted and compiled
 # make clean   remove what these made; never a clinic's data
 #
 # CLINIC_PYTHON names the interpreter to use; without it Python 3.11 or 3.12 is found by name.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := run
-.PHONY: run test check lint format bench soak train bundle bundle-test bundle-windows bundle-windows-test clean
+.PHONY: run test check lint format messages bench soak train bundle bundle-test bundle-windows bundle-windows-test clean
 
 RUN := .venv/bin/python
 DEV := .venv-dev/bin/python
 ARGS ?=
+LANGUAGES := fr pt es sw hi ar
 
 # A name on the PATH may be a shim that fails when called, and a Debian Python may lack venv: so each is tried.
 define find_python
@@ -47,6 +49,11 @@ check: .venv-dev/installed
 	$(DEV) -m ruff check .
 	$(DEV) -m ruff format --check .
 	$(DEV) -m mypy
+
+# The catalogs of app/locale: what pages say, extracted from the sources, and compiled (Debian: gettext).
+messages: .venv-dev/installed
+	cd app && for language in $(LANGUAGES); do ../$(DEV) -m django makemessages --no-location --no-wrap --no-obsolete -l $$language; done
+	cd app && ../$(DEV) -m django compilemessages
 
 format: .venv-dev/installed
 	$(DEV) -m ruff check --fix .
