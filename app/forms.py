@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from app.models import AuditEvent, Role, Site, User
+from app.models import AuditEvent, Patient, Role, Site, Study, User
 from app.models.people import plain_username
 
 if TYPE_CHECKING:
@@ -78,6 +78,40 @@ class AgeForm(forms.Form):
         return age / 12 if cleaned.get("age_unit") == "months" else age
 
 
+class FilmsForm(AgeForm):
+    """What is known of films that come in: the age, and whose they are where a page has said so."""
+
+    study = forms.ModelChoiceField(
+        required=False,
+        queryset=Study.objects.select_related("patient"),
+        to_field_name="number",
+        widget=forms.HiddenInput,
+        error_messages={
+            "invalid_choice": _("The study that these films were to join is not there any more.")
+        },
+    )
+    patient = forms.ModelChoiceField(
+        required=False,
+        queryset=Patient.objects.all(),
+        widget=forms.HiddenInput,
+        error_messages={"invalid_choice": _("The patient of these films is not there any more.")},
+    )
+
+    @classmethod
+    def of_link(cls, asked: Mapping[str, Any]) -> FilmsForm:
+        """As the links "Add a film" fill it, in the worklist's address: ``to_study`` with a number,
+        ``to_patient`` with a primary key (``patient`` is a filter there).
+        """
+        form = cls({"study": asked.get("to_study"), "patient": asked.get("to_patient")})
+        form.is_valid()
+        return form
+
+    @property
+    def whose(self) -> tuple[Study | None, Patient | None]:
+        """The study to join, or the patient of a new one; both None where nobody has said."""
+        return self.cleaned_data.get("study"), self.cleaned_data.get("patient")
+
+
 class LogInForm(AuthenticationForm):
     """User name and password. Who may not log in hears what a wrong password hears."""
 
@@ -119,7 +153,7 @@ class PasswordForm(PasswordChangeForm):
 class SetUpForm(forms.Form):
     """The first choices of a clinic. In single-user mode there is nobody to name."""
 
-    language = forms.ChoiceField(label=_("Language of the pages"), required=False)
+    language = forms.CharField(required=False, widget=forms.HiddenInput)
     understood = forms.BooleanField(
         label=_("I have read this. Decisions about patients stay with people."),
         error_messages={"required": _("Please read this, and tick the box.")},
@@ -157,9 +191,11 @@ class SetUpForm(forms.Form):
 
     def __init__(self, data: Mapping[str, Any] | None = None, language: str = "") -> None:
         super().__init__(data, initial={"language": language})
-        choices = self.fields["language"]
-        assert isinstance(choices, forms.ChoiceField)
-        choices.choices = settings.LANGUAGES
+
+    def clean_language(self) -> str:
+        """The language in which the page was read; the page itself offers only known ones."""
+        language = str(self.cleaned_data["language"])
+        return language if language in dict(settings.LANGUAGES) else ""
 
     def clean(self) -> dict[str, Any]:
         """Where people log in, there must be one who can let the others in."""

@@ -30,10 +30,11 @@ SECRETS = ("password", "password1", "password2", "old_password", "new_password1"
 @get_or_post
 def set_up(request: HttpRequest) -> HttpResponse:
     """The first choices: the clinic's name, and who looks after the program."""
-    form = SetUpForm(request.POST or None, language=get_language() or "")
+    language = get_language() or ""
+    form = SetUpForm(request.POST or None, language=language)
     if not form.is_valid():
         status = 400 if form.is_bound else 200
-        return render(request, "set_up.html", {"form": form}, status=status)
+        return render(request, "set_up.html", {"form": form, "here": language}, status=status)
     try:
         user = form.set_up()
     except AlreadySetUp:
