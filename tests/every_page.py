@@ -14,6 +14,8 @@ from tests.studies import answered, take_in, turned_down
 NO_PAGE = {
     "healthz",
     "worklist-rows",
+    "cancel-batch",
+    "analyse-again",
     "study-status",
     "film",
     "thumbnail",

@@ -76,8 +76,11 @@ class TestScript:
         assert response.status_code == 400
         assert response.json()["error"].startswith("No file arrived")
 
-    def test_it_reads_nothing_by_get(self, client):
-        assert client.get(reverse("upload")).status_code == 405
+    def test_it_takes_nothing_in_by_get(self, client):
+        response = client.get(reverse("upload"))
+
+        assert response["Location"] == reverse("worklist")
+        assert client.put(reverse("upload")).status_code == 405
 
 
 class TestAge:
@@ -160,7 +163,7 @@ class TestErrorPages:
         def fail(*_: object) -> None:
             raise RuntimeError
 
-        monkeypatch.setattr(StudyQuerySet, "newest_first", fail)
+        monkeypatch.setattr(StudyQuerySet, "as_rows_for", fail)
         client.raise_request_exception = False
         response = client.get(reverse("worklist"))
         assert response.status_code == 500

@@ -104,7 +104,7 @@ class TestList:
         for seed in range(6):
             answered(seed=seed)
 
-        with django_assert_max_num_queries(7):
+        with django_assert_max_num_queries(10):
             page(client)
 
     def test_it_says_what_is_wrong_with_the_program(self, client, monkeypatch):
@@ -115,10 +115,10 @@ class TestList:
 
 
 class TestSearch:
-    def test_it_finds_a_study_by_its_number(self, client):
+    def test_it_finds_a_study_by_a_part_of_its_number(self, client):
         wanted, _other = answered(seed=1), answered(seed=2)
 
-        assert numbers(page(client, q=wanted.number)) == [wanted.number]
+        assert numbers(page(client, q=wanted.number[-3:])) == [wanted.number]
 
     def test_it_finds_a_study_by_a_part_of_its_file(self, client):
         wanted = answered(name="grace-okello.jpg", seed=1)

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from app import checks, messages
-from app.models import Finding, Study
+from app.models import UNFINISHED, Finding, Study
 
 register = template.Library()
 
@@ -32,6 +32,24 @@ def reason_words(finding: Finding) -> str:
 def shown_answer(study: Study) -> str:
     """The answer of the study's finding while one is there, else where the study stands."""
     return study.answer or study.status
+
+
+@register.filter
+def row_answer(study: Study) -> str:
+    """As ``shown_answer``, but for the user whom ``as_rows_for`` fetched the study for: hidden
+    where the films are to be read first, and where nobody asked.
+    """
+    if getattr(study, "answer_is_hidden", True) and study.status not in UNFINISHED:
+        return "hidden"
+    return shown_answer(study)
+
+
+@register.filter
+def row_finding(study: Study) -> Finding | None:
+    """The finding a row may show: none where the answer is hidden, or an earlier one's."""
+    if getattr(study, "answer_is_hidden", True) or study.status in UNFINISHED:
+        return None
+    return study.finding
 
 
 @register.filter

@@ -6,6 +6,7 @@ from django.urls import path
 
 from app.views import (
     account,
+    batch,
     camera,
     diagnostics,
     film,
@@ -25,6 +26,7 @@ from app.views import (
 urlpatterns = [
     path("", worklist.worklist, name="worklist"),
     path("rows", worklist.rows, name="worklist-rows"),
+    path("batch/cancel", batch.cancel, name="cancel-batch"),
     path("upload", upload.upload, name="upload"),
     path("studies/<str:number>/", study.study, name="study"),
     path("studies/<str:number>/status", study.status, name="study-status"),
@@ -35,6 +37,7 @@ urlpatterns = [
     path("studies/<str:number>/readings", readings.record_reading, name="record-reading"),
     path("studies/<str:number>/diagnosis", readings.record_diagnosis, name="record-diagnosis"),
     path("films/<int:pk>.png", film.film, name="film"),
+    path("films/<int:pk>/again", batch.analyse_again, name="analyse-again"),
     path("films/<int:pk>/pixels", viewer.pixels, name="pixels"),
     path("films/<int:pk>/thumbnail.png", film.thumbnail, name="thumbnail"),
     path("films/<int:pk>/map.png", film.activation_map, name="map"),

@@ -5,37 +5,45 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.files.uploadedfile import UploadedFile
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_POST
+from django.views.decorators.cache import never_cache
 
 from app import intake, messages
 from app.access import Permission, requires, user_of, wants_json
-from app.forms import AgeForm
+from app.forms import FilmsForm
 
 
 @requires(Permission.TAKE_IN)
-@require_POST
+@never_cache
 def upload(request: HttpRequest) -> HttpResponse:
     """Take in every film of the request; one that is turned away does not stop the others.
 
     Scripts (``Accept: application/json``) get ``{"films": [{"file", "study", "url", "error",
-    "duplicate"}]}``; a plain form gets the study, the worklist, or a page of what went wrong.
+    "duplicate"}]}``; a plain form gets the study, the worklist, or a page of what went wrong. By
+    GET a script gets a fresh token for its forms, because a log-in in another tab changes it.
     """
-    form = AgeForm(request.POST)
+    if request.method == "GET":
+        return JsonResponse({"token": get_token(request)}) if wants_json(request) else _go_back()
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["GET", "POST"])
+    form = FilmsForm(request.POST)
     if not form.is_valid():
         return _turned_away(request, form.complaint)
     files = request.FILES.getlist("films")
     if not files:
         return _turned_away(request, messages.sentence("no_file"))
-    belonging = intake.Belonging(age_years=form.age_years, by=user_of(request))
+    belonging = intake.Belonging(form.age_years, *form.whose, by=user_of(request))
     films = [_take_in(file, belonging) for file in files]
     if wants_json(request):
         return JsonResponse({"films": films})
-    if any(film["error"] for film in films):
+    if any(film["error"] for film in films) or (
+        len(films) > 1 and any(film["duplicate"] for film in films)
+    ):
         return render(request, "upload.html", {"films": films})
-    return redirect(films[0]["url"] if len(films) == 1 else reverse("worklist"))
+    return redirect(films[0]["url"]) if len(films) == 1 else _go_back()
 
 
 def _take_in(file: UploadedFile, belonging: intake.Belonging) -> dict[str, Any]:
@@ -61,3 +69,7 @@ def _turned_away(request: HttpRequest, error: str) -> HttpResponse:
     if wants_json(request):
         return JsonResponse({"films": [], "error": error}, status=400)
     return render(request, "upload.html", {"films": [], "error": error}, status=400)
+
+
+def _go_back() -> HttpResponse:
+    return redirect("worklist")
