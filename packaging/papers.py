@@ -14,6 +14,7 @@ from typing import Any
 
 LICENCE_FILE = re.compile(r"(LICEN[CS]E|NOTICE|COPYING|ThirdParty)", re.IGNORECASE)
 RULE = "=" * 100
+VENDOR = Path(__file__).resolve().parent.parent / "app" / "static" / "vendor"
 
 
 def write_licences(target: Path, requirements: Path, python: Path, packages: list[str]) -> None:
@@ -31,6 +32,7 @@ def write_licences(target: Path, requirements: Path, python: Path, packages: lis
             f" ({declared})" if declared else ""
         )
         parts.append("\n\n".join([head, *texts]))
+    parts += [_vendored_terms(folder) for folder in sorted(VENDOR.iterdir())]
     target.write_text(f"\n\n{RULE}\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
 
 
@@ -47,6 +49,15 @@ def write_bill_of_materials(target: Path, requirements: Path, python: Path) -> N
         "bom-ref": "python", "type": "platform", "name": "Python", "version": version,
         "licenses": [{"license": {"id": "PSF-2.0"}}], "purl": f"pkg:generic/python@{version}",
     })  # fmt: skip
+    bill["components"] += [
+        {
+            "bom-ref": f"{package['name']}@{package['version']}", "type": "library",
+            "name": package["name"], "version": package["version"],
+            "licenses": [{"license": {"id": package["license"]}}],
+            "purl": f"pkg:npm/{package['name'].replace('@', '%40')}@{package['version']}",
+        }
+        for folder in sorted(VENDOR.iterdir()) for package in _vendored_packages(folder)
+    ]  # fmt: skip
     text = json.dumps(bill, indent=2, ensure_ascii=False)
     target.write_text(text + "\n", encoding="utf-8", newline="\n")
 
@@ -70,6 +81,18 @@ def _shipped(requirements: Path, packages: list[str]) -> Iterator[importlib.meta
             yield distribution
         elif not re.search(rf"^{re.escape(name)}==.*;", text, re.MULTILINE):
             raise FileNotFoundError(f"{name} is not installed in {packages}.")
+
+
+def _vendored_packages(folder: Path) -> list[dict[str, str]]:
+    """The npm packages that one vendored folder was built of."""
+    record = json.loads((folder / "vendored.json").read_text(encoding="utf-8"))
+    return [record, *record["bundled"]]
+
+
+def _vendored_terms(folder: Path) -> str:
+    packages = _vendored_packages(folder)
+    names = ", ".join(f"{package['name']} {package['version']}" for package in packages)
+    return f"{names} ({packages[0]['license']})\n\n{_texts([folder / 'LICENSE'])[0]}"
 
 
 def _version(python: Path) -> str:

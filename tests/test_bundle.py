@@ -114,7 +114,15 @@ def test_it_carries_its_licences_and_its_bill_of_materials():
     bill = json.loads((BUNDLE / "Clinic" / "sbom.cdx.json").read_text(encoding="utf-8"))
     names = {component["name"].lower() for component in bill["components"]}
     assert bill["bomFormat"] == "CycloneDX"
-    for package in ("django", "numpy", "onnxruntime", "pillow", "pydicom", "waitress"):
+    for package in (
+        "django",
+        "numpy",
+        "onnxruntime",
+        "pillow",
+        "pydicom",
+        "waitress",
+        "d3-contour",
+    ):
         assert package in names
         assert re.search(rf"^{package} \d", licences, re.IGNORECASE | re.MULTILINE)
 
