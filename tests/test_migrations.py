@@ -235,11 +235,11 @@ def test_who_differs_in_number_name_or_sex_never_becomes_one(enter):
     for at in range(MANY):
         said = {"patient_name": draw.choice(names), "patient_number": draw.choice(["", "1", "2"])}
         enter(f"{at:04d}", patient_sex=draw.choice("MFO") if at % 3 else "", **said)
-    said = rows(migrate(FIRST), "Study")
+    studies = rows(migrate(FIRST), "Study")
 
     held = {row["number"]: row["patient_id"] for row in rows(migrate(MOVED), "Study")}
 
-    for one, other in combinations(said, 2):
+    for one, other in combinations(studies, 2):
         if held[one["number"]] == held[other["number"]] is not None:
             assert one["patient_number"] == other["patient_number"] != ""
             assert searchable(one["patient_name"]) == searchable(other["patient_name"])

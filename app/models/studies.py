@@ -247,6 +247,29 @@ class Study(models.Model):
                 AuditEvent.record(by, "study_changed", self, changed=changed)
         return changed
 
+    @property
+    def films_at_another_age(self) -> list[Instance]:
+        """The films whose newest answer was given for another age than the study has now."""
+        return [
+            film
+            for film in self.instances.all()
+            if film.state == State.ANSWERED
+            and (finding := film.finding)
+            and _as_said(finding.age_years) != _as_said(self.age_years)
+        ]
+
+    def ask_again(self, by: User | None) -> list[Instance]:
+        """Let the films wait again whose answer was given for another age; those that do. Queue
+        them in the same transaction.
+        """
+        with transaction.atomic():
+            Study.objects.select_for_update().get(pk=self.pk)
+            films = self.films_at_another_age
+            for film in films:
+                film.try_again()
+                AuditEvent.record(by, "analysis_asked_for", self, film=film.pk)
+        return films
+
     def answer_hidden_from(self, user: User) -> bool:
         """Whether ``user`` has to read the films before the computer's answer is shown.
 
@@ -318,6 +341,11 @@ def _hidden_from(user: User) -> Combinable:
     found = Finding.objects.filter(instance__study=OuterRef("pk")).order_by()
     hidden = Exists(found) & ~Exists(_read_by(user).filter(study=OuterRef("pk")))
     return Case(When(hidden, then=Value(True)), default=Value(False))
+
+
+def _as_said(years: float | None) -> int | float | None:
+    """An age as people say it: in whole months under two years, then in whole years."""
+    return years if years is None else int(years * 12 + 0.01) / 12 if years < 2 else int(years)
 
 
 def _plain(value: Any) -> Any:

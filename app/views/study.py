@@ -20,6 +20,7 @@ from app.forms import AgeForm
 from app.models import UNFINISHED, AuditEvent, ClinicalSigns, Instance, Reading, Study, User
 from app.models.readings import PLAIN_ANSWERS
 from app.views.film import film_version, has_map, map_version
+from app.views.study_delete import deleted
 
 # While nobody knows the size of a film, it is shown inside a square of this many units.
 UNKNOWN_SIDE = 1000
@@ -35,7 +36,9 @@ HIDDEN = "hidden"
 @require_safe
 def study(request: HttpRequest, number: str) -> HttpResponse:
     """The study's page."""
-    found = get_object_or_404(Study.objects.newest_first(), number=number)
+    found = Study.objects.newest_first().filter(number=number).first()
+    if found is None:
+        return deleted(request, number)
     hidden = found.answer_hidden_from(user_of(request))
     shown = found.finding is not None and not hidden
     AuditEvent.record(user_of(request), "study_viewed", found, answer_shown=shown)
