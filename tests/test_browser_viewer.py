@@ -508,6 +508,17 @@ class TestMarks:
         laptop.use("regions")
         expect(laptop.page.locator("#first .region__zone").first).to_be_hidden()
 
+    def test_the_words_of_a_region_stay_in_sight_as_long_as_it_does(self, laptop):
+        laptop.open("chest.png")
+        pane = laptop.box()
+        for key in ("+", "+", "+", "ArrowRight", "ArrowRight", "ArrowDown", "r"):
+            laptop.press(key)
+            for word in laptop.page.locator("#first .region__zone:visible").all():
+                box = word.bounding_box()
+                assert box
+                assert pane["x"] <= box["x"]
+                assert box["x"] + box["width"] <= pane["x"] + pane["width"]
+
     def test_words_stay_upright_when_the_film_is_turned(self, laptop):
         laptop.open("chest.png")
         laptop.press("r")

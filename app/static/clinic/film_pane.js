@@ -11,6 +11,7 @@ const ROUGH_SIDE = 1024;
 const ROUGH_FROM = 1.5e6;
 const SETTLED_AFTER = 160;
 const LENS_SIZE = 200;
+const EDGE = 6, LABEL_HEIGHT = 16;
 const LENS_ZOOM = 2.5;
 /** Heat at which an outline is drawn; the map's colour begins at .25 and is full at .7 (app/pictures.py). */
 const OUTLINES = [.3, .5, .7];
@@ -77,6 +78,7 @@ export class FilmPane {
     this.window = [...start];
     this.preset = "start";
     this.element.querySelector(".pane__title").textContent = this.film.title;
+    this.canvas.setAttribute("aria-label", `${this.element.getAttribute("aria-label")}: ${this.film.title}`);
     this.drawn = enabled(this.canvas, values, width, height, this.range);
     this.rough = null;
     const step = Math.ceil(Math.max(width, height) / ROUGH_SIDE);
@@ -330,12 +332,14 @@ export class FilmPane {
   drawLens() {
     if (!this.lensAt) return;
     const { x, y, above } = this.lensAt;
-    const size = LENS_SIZE * this.dots;
+    const { clientWidth, clientHeight } = this.element;
+    const wide = Math.min(LENS_SIZE, .8 * clientWidth, .8 * clientHeight);
+    const size = Math.round(wide * this.dots);
     this.lens.width = this.lens.height = size;
     // Above a finger, which would cover what it points at
-    const lift = above ? LENS_SIZE * .72 : 0;
-    this.lens.style.left = `${x * this.element.clientWidth - LENS_SIZE / 2}px`;
-    this.lens.style.top = `${Math.max(y * this.element.clientHeight - LENS_SIZE / 2 - lift, -LENS_SIZE / 3)}px`;
+    const lift = above ? wide * .72 : 0;
+    const style = { width: wide, height: wide, left: x * clientWidth - wide / 2, top: Math.max(y * clientHeight - wide / 2 - lift, -wide / 3) };
+    for (const [name, length] of Object.entries(style)) this.lens.style[name] = `${length}px`;
     const source = (this.quick ? this.rough : this.drawn).renderingTools.renderCanvas;
     if (!source) return;
     const pen = this.lens.getContext("2d");
@@ -403,12 +407,15 @@ export class FilmPane {
     this.turned.setAttribute("transform", `matrix(${a * across} ${b * across} ${c * down} ${d * down} ${e} ${f})`);
     const onPage = (x, y) => [a * across * x + c * down * y + e, b * across * x + d * down * y + f];
     const texts = this.labels.querySelectorAll("text");
+    const { clientWidth, clientHeight } = this.element;
     this.film.regions.forEach((region, number) => {
       const corners = [onPage(region.x, region.y), onPage(region.x + region.width, region.y + region.height)];
-      const left = Math.min(corners[0][0], corners[1][0]), right = Math.max(corners[0][0], corners[1][0]);
-      const top = Math.min(corners[0][1], corners[1][1]);
-      const outer = (left + right) / 2 > this.element.clientWidth / 2;
-      set(texts[number], { x: outer ? right : left, y: Math.max(top - 6, 14), "text-anchor": outer ? "end" : "start" });
+      const [left, right] = corners.map(([x]) => x).sort((one, other) => one - other);
+      const [top, bottom] = corners.map(([, y]) => y).sort((one, other) => one - other);
+      const seen = right > 0 && left < clientWidth && bottom > 0 && top < clientHeight;
+      const outer = (left + right) / 2 > clientWidth / 2;
+      const x = outer ? Math.min(right, clientWidth - EDGE) : Math.max(left, EDGE);
+      set(texts[number], { x, y: Math.max(top, EDGE + LABEL_HEIGHT) - EDGE, "text-anchor": outer ? "end" : "start", display: seen ? "inline" : "none" });
     });
     if (!this.film.peak) return;
     const [x, y] = onPage(...this.film.peak);
