@@ -75,7 +75,7 @@ def add_phone(request: HttpRequest) -> HttpResponse:
             code = Invitation.issue(user_of(request))
             AuditEvent.record(user_of(request), "phone_invited")
         link = here + reverse("join", args=[code])
-        context |= {"here": here, "picture": _qr_code(link)}
+        context |= {"here": here, "link": link, "picture": _qr_code(link)}
     return render(request, "lan_add_phone.html", context)
 
 
