@@ -10,6 +10,7 @@ from app.views import (
     camera,
     diagnostics,
     film,
+    help,
     lan,
     language,
     patient,
@@ -73,6 +74,8 @@ urlpatterns = [
     path("join/<str:code>", lan.join, name="join"),
     path("camera", camera.camera, name="camera"),
     path("camera/verdict", camera.verdict, name="camera-verdict"),
+    path("help/", help.contents, name="help"),
+    path("help/<slug:slug>", help.page, name="help-page"),
     path("language", language.choose_language, name="choose-language"),
     path("diagnostics", diagnostics.download, name="diagnostics"),
 ]
