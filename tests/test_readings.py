@@ -8,7 +8,7 @@ from app.cxr.signs import InvalidSign, Signs
 from app.forms import SiteForm, UserForm
 from app.models import AuditEvent, ClinicalSigns, Reading, Role, Site, Study, User
 from tests.people import enter
-from tests.studies import answer, answered, film_bytes, take_in
+from tests.studies import answer, answered, film_bytes, take_in, turned_down
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 
@@ -152,6 +152,27 @@ class TestHidden:
         study.instances.get().give_up()
 
         assert not Study.objects.get(pk=study.pk).answer_hidden_from(reader)
+
+    def test_that_a_film_was_refused_is_said_at_once(self, blind, reader):
+        assert not turned_down("lateral_view").answer_hidden_from(reader)
+
+    def test_the_answer_of_one_film_is_hidden_although_another_was_refused(self, blind, reader):
+        study = answered()
+        refused = turned_down("lateral_view", seed=2)
+        refused.instances.update(study=study)
+        study.refresh_standing()
+
+        assert study.answer_hidden_from(reader)
+
+    def test_the_worklist_knows_the_same(self, blind, reader):
+        answered(), turned_down("lateral_view", seed=2), take_in(film_bytes(3))
+        read(answered(seed=4), reader)
+
+        listed = Study.objects.as_rows_for(reader)
+        assert [study.answer_is_hidden for study in listed] == [False, False, False, True]
+        assert [s.answer_is_hidden for s in listed] == [
+            s.answer_hidden_from(reader) for s in listed
+        ]
 
 
 class TestOnlyAddedTo:

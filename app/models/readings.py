@@ -122,7 +122,8 @@ class Reading(OnlyAddedTo):
         as shown: a switch of the blind first read or of anybody's role since the film came in, and
         of course a page that did show the answer.
         """
-        if not Finding.objects.filter(instance__study=study).exists():
+        answers = Finding.objects.filter(instance__study=study, probability__isnull=False)
+        if not answers.exists():
             return True
         if not study.answer_hidden_from(by):
             return False

@@ -279,7 +279,7 @@ class Study(models.Model):
         """
         if not _reads_blind(user) or self.readings.filter(by=user).exists():
             return False
-        return Finding.objects.filter(instance__study=self).exists()
+        return _answers().filter(instance__study=self).exists()
 
     def delete_for(self, reason: str, by: User | None) -> None:
         """Delete the study, its films and all that was found on them, for good; audited.
@@ -335,10 +335,15 @@ def _read_by(user: User) -> models.QuerySet[Any]:
     return Reading.objects.filter(by=user).order_by()
 
 
+def _answers() -> models.QuerySet[Finding]:
+    """What can be hidden. That a film was refused is said at once: the patient is still there."""
+    return Finding.objects.filter(probability__isnull=False)
+
+
 def _hidden_from(user: User) -> Combinable:
     if not _reads_blind(user):
         return Value(False)
-    found = Finding.objects.filter(instance__study=OuterRef("pk")).order_by()
+    found = _answers().filter(instance__study=OuterRef("pk")).order_by()
     hidden = Exists(found) & ~Exists(_read_by(user).filter(study=OuterRef("pk")))
     return Case(When(hidden, then=Value(True)), default=Value(False))
 

@@ -39,10 +39,15 @@ def study(request: HttpRequest, number: str) -> HttpResponse:
     found = Study.objects.newest_first().filter(number=number).first()
     if found is None:
         return deleted(request, number)
-    hidden = found.answer_hidden_from(user_of(request))
-    shown = found.finding is not None and not hidden
-    AuditEvent.record(user_of(request), "study_viewed", found, answer_shown=shown)
+    record_view(found, user_of(request))
     return study_page(request, found)
+
+
+def record_view(found: Study, user: User) -> None:
+    """Write down that ``user`` looks at the study, and whether the computer's answer is shown."""
+    answered = found.finding is not None and found.finding.probability is not None
+    shown = answered and not found.answer_hidden_from(user)
+    AuditEvent.record(user, "study_viewed", found, answer_shown=shown)
 
 
 def study_page(request: HttpRequest, found: Study, status: int = 200, **forms: Any) -> HttpResponse:
@@ -98,7 +103,7 @@ def _film(instance: Instance, release: Release | None, hidden: bool) -> dict[str
     """What the template needs of one film that is not a column of it."""
     finding = instance.finding
     answer = finding.answer if finding else instance.state
-    if finding and hidden and answer != "unreadable":
+    if finding and finding.probability is not None and hidden:
         # Nothing of the finding goes to the template, so that nothing can slip out of it
         finding, answer = None, HIDDEN
     width, height = instance.width or UNKNOWN_SIDE, instance.height or UNKNOWN_SIDE

@@ -16,9 +16,9 @@ from django.views.decorators.http import require_safe
 from app import checks, messages
 from app.access import Permission, requires, user_of
 from app.cxr.release import Release
-from app.models import AuditEvent, Instance, State, Study
+from app.models import Instance, State, Study
 from app.views.film import film_version, has_map, kept, map_version
-from app.views.study import MAP_AT_FIRST
+from app.views.study import MAP_AT_FIRST, record_view
 
 # What is sent at first: a larger film is averaged down to it, and its full size is there on demand.
 # 2560 pixels are twice what a laptop's screen shows of a whole film, and a fifth of the memory that
@@ -34,9 +34,7 @@ MOST_OTHER_STUDIES = 20
 def viewer(request: HttpRequest, number: str) -> HttpResponse:
     """The page of one study's films; ``?film=`` names the one to begin with."""
     found = get_object_or_404(Study.objects.newest_first(), number=number)
-    hidden = found.answer_hidden_from(user_of(request))
-    shown = found.finding is not None and not hidden
-    AuditEvent.record(user_of(request), "study_viewed", found, answer_shown=shown)
+    record_view(found, user_of(request))
     release = checks.model.release
     films = _films(found, request, release)
     others = [film for study in _other_studies(found) for film in _films(study, request, release)]
@@ -46,7 +44,7 @@ def viewer(request: HttpRequest, number: str) -> HttpResponse:
         "others": others,
         "begin_with": _chosen(request, films),
         "described": json.dumps(films + others),
-        "answer_hidden": hidden,
+        "answer_hidden": found.answer_hidden_from(user_of(request)),
     }
     return render(request, "viewer.html", context)
 
