@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 from app import checks, messages
 from app.access import Permission, requires, user_of
 from app.cxr.release import Release
-from app.models import Instance, State, Study
+from app.models import AuditEvent, Instance, State, Study
 from app.views.film import film_version, has_map, kept, map_version
 from app.views.study import MAP_AT_FIRST, record_view
 
