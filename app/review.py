@@ -6,7 +6,8 @@ numpy comes with the first look: a program that waits need not hold it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     )
     from app.cxr.metrics import Interval
 
+#: Fewer studies than these are counted, and never said as a rate.
+FEW = 10
 #: The latest months that are shown one by one.
 MONTHS_SHOWN = 12
 #: Warnings are looked for again after this: with many thousand readings it takes a second.
@@ -80,7 +83,7 @@ class DriftLook:
 
 @dataclass(frozen=True)
 class Review:
-    """Everything that the page says of one release."""
+    """Everything that the page says of one release. ``months``: by age band, "" for all ages."""
 
     release: str
     is_active: bool
@@ -89,7 +92,7 @@ class Review:
     known: Accuracy
     read_of_answer: dict[str, Rate]
     bands: list[BandLook]
-    months: list[MonthLook]
+    months: dict[str, list[MonthLook]]
     bins: list[Bin]
     calibration_error: Interval | None
     mean_probability: float | None
@@ -264,7 +267,7 @@ def _look(label: str) -> Review:
         known=lr.accuracy(shown, shown.known),
         read_of_answer=lr.read_of_answer(shown),
         bands=[_band_look(shown, band, card.get(band), release) for band in BANDS],
-        months=_month_looks(shown),
+        months={band: _month_looks(shown, band) for band in ("", *BANDS)},
         bins=lr.reliability(labels, probabilities),
         calibration_error=lr.calibration_error(labels, probabilities),
         mean_probability=float(probabilities.mean()) if labels.size >= lr.FEWEST else None,
@@ -307,19 +310,23 @@ def _local_note(release: Release, band: str) -> LocalNote | None:
     return LocalNote(point, records.select_related("applied_by").first())
 
 
-def _month_looks(shown: Shown) -> list[MonthLook]:
+def _month_looks(shown: Shown, band: str) -> list[MonthLook]:
+    import numpy as np
+
     from app.cxr import local_review as lr
 
-    months = sorted({str(month) for month in shown.months})[-MONTHS_SHOWN:]
-    inside = {month: shown.where(shown.months == month) for month in months}
+    months = np.unique(shown.months)[-MONTHS_SHOWN:]
+    recent = shown.where(np.isin(shown.months, months))
+    inside = recent.of_band(band) if band else recent
     return [
         MonthLook(
-            month=month,
+            month=str(month),
             films=int(part.studies.size),
             blind=lr.accuracy(part, part.blind),
             shares=lr.shares(part),
         )
-        for month, part in inside.items()
+        for month in months
+        for part in [inside.where(inside.months == month)]
     ]
 
 
@@ -328,7 +335,7 @@ def _drift_looks(shown: Shown, card: dict[str, CardFigures]) -> list[DriftLook]:
 
     from app.cxr import local_review as lr
 
-    months = sorted({str(month) for month in shown.months})[-MONTHS_OF_DRIFT:]
+    months = np.unique(shown.months)[-MONTHS_OF_DRIFT:]
     recent = shown.where(np.isin(shown.months, months) & shown.is_scored)
     found = []
     for title in dict.fromkeys(figures.title for figures in card.values()):
@@ -363,7 +370,7 @@ def flips(label: str, band: str, now: OperatingPoint, then: OperatingPoint) -> l
     inside = gather(label).of_band(band)
     scored = inside.where(inside.is_scored)
     before, after = (lr.answers_at(point, scored.probabilities) for point in (now, then))
-    changed = {
+    changed: dict[int, tuple[str, str, str]] = {
         int(study): (str(old), str(new), str(known))
         for study, old, new, known in zip(scored.studies, before, after, scored.known, strict=True)
         if old != new
@@ -371,6 +378,12 @@ def flips(label: str, band: str, now: OperatingPoint, then: OperatingPoint) -> l
     numbers = Study.objects.in_bulk(list(changed))
     newest = sorted(changed, reverse=True)
     return [Flip(numbers[study].number, *changed[study]) for study in newest if study in numbers]
+
+
+def kinds_of(flips: Sequence[Flip]) -> list[tuple[str, str, int]]:
+    """How many answers change from what to what, the commonest first."""
+    counts = Counter((flip.before, flip.after) for flip in flips)
+    return [(before, after, count) for (before, after), count in counts.most_common()]
 
 
 def apply_proposal(label: str, band: str, threshold: str, by: User) -> None:
