@@ -64,8 +64,9 @@
       if (!told) return;
       failures = 0;
       lost.hidden = true;
-      told.rows.forEach(answered);
-      const moved = showBatch(told.batch) || told.rows.length > 0;
+      const said = told.rows.map(answered);
+      const moved = showBatch(told.batch, said) || told.rows.length > 0;
+      if (said.length) news.textContent = said.join(" · ");
       if (moved) await count();
       pause = nextPause(told.rows.length, numbers.length, told.batch);
     } catch {
@@ -78,8 +79,7 @@
   }
 
   function answered(row) {
-    const words = place(row).querySelector(".answer").textContent.trim();
-    news.textContent = `${row.number}: ${words}`;
+    return `${row.number}: ${place(row).querySelector(".answer").textContent.trim()}`;
   }
 
   function nextPause(came, waited, batch) {
@@ -97,8 +97,8 @@
     }
   }
 
-  /** @returns {boolean} whether it has moved since the last look */
-  function showBatch(batch) {
+  /** @param {string[]} said what the last look brings @returns {boolean} whether the batch has moved since */
+  function showBatch(batch, said = []) {
     const before = done;
     done = batch ? batch.done : -1;
     if (batch) {
@@ -110,7 +110,7 @@
       bar.max = batch.films;
       bar.value = batch.done;
     } else if (!running.hidden) {
-      news.textContent = running.dataset.wordsFinished;
+      said.push(running.dataset.wordsFinished);
       running.querySelector("details")?.removeAttribute("open");
     }
     running.hidden = !batch;
