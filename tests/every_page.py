@@ -16,6 +16,9 @@ NO_PAGE = {
     "worklist-rows",
     "cancel-batch",
     "analyse-again",
+    "analyse-study-again",
+    "patient-delete",
+    "patients-find",
     "study-status",
     "film",
     "thumbnail",
@@ -70,7 +73,8 @@ def clinic_at_work(administrator: User) -> dict[str, str]:
 
 def page_addresses(study: Study, patient: Patient, person: User) -> dict[str, str]:
     """An address for every page, whatever its pattern asks for."""
-    wanted = {"number": study.number, "pk": patient.pk, "code": "en"}
+    namesake = Patient.objects.create(name=patient.name)
+    wanted = {"number": study.number, "pk": patient.pk, "other": namesake.pk, "code": "en"}
     addresses = {}
     for pattern in _patterns(get_resolver().url_patterns):
         if not pattern.name or pattern.name in NO_PAGE:

@@ -55,7 +55,11 @@ PAGES = """
     upload              take_in         diagnostics     view
     people              administer      audit           administer
     person              administer      site            administer
-    new-person          administer
+    new-person          administer      patient         view
+    study-edit          edit            patient-edit    edit
+    study-delete        delete          patient-merge   delete
+    patient-delete      delete          patients-find   view
+    analyse-study-again take_in
 """
 #: Open to whoever reaches the server, because nobody can be logged in yet.
 OPEN_PAGES = {"healthz", "set-up", "log-in", "log-out", "choose-language"}
