@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import onnx
 import onnx.reference
+import onnxruntime
 import pytest
 import tensorflow as tf
 from hypothesis import given
@@ -58,6 +59,7 @@ EXPERIMENT = Experiment(
 EXPERIMENTS = sorted(
     path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem != "__init__"
 )
+PROVIDERS = ["CPUExecutionProvider"]
 # films a class in each part of the split
 PARTS = {"train": 8, "validation": 5, "test": 3}
 
@@ -543,6 +545,66 @@ def test_a_convolution_whose_result_is_used_twice_is_left_as_it_is():
         onnx.helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, (1, 2, 3, 3))
     )
     assert quantize.fold_batch_norm(model.graph) == 0
+
+
+def _front_of_a_release(scale: float, zero: int) -> onnx.ModelProto:
+    """A film and its mirror image, scaled as the backbone wants them, rounded and read back."""
+    make = onnx.helper.make_node
+    constants = {
+        "last_to_first": np.arange(7, -1, -1),
+        "factor": np.float32(1 / 128),
+        "offset": np.float32(-127 / 128),
+        "shape": np.array([-1, 1, 8, 8]),
+        "scale": np.float32(scale),
+        "zero": np.uint8(zero),
+    }
+    nodes = [
+        make("Gather", ["image", "last_to_first"], ["mirrored"], axis=2),
+        make("Concat", ["image", "mirrored"], ["both"], axis=0),
+        make("Mul", ["both", "factor"], ["scaled"]),
+        make("Add", ["scaled", "offset"], ["centred"]),
+        make("Reshape", ["centred", "shape"], ["planes"]),
+        make("QuantizeLinear", ["planes", "scale", "zero"], ["codes"]),
+        make("DequantizeLinear", ["codes", "scale", "zero"], ["seen"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "front",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, (None, 8, 8, 1))],
+        [onnx.helper.make_tensor_value_info("seen", onnx.TensorProto.FLOAT, (None, 1, 8, 8))],
+        [onnx.numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()],
+    )
+    opset = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+
+
+def _seen(model: onnx.ModelProto, film: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=PROVIDERS)
+    return np.asarray(session.run(None, {"image": film})[0])
+
+
+def test_a_film_that_is_mirrored_as_bytes_is_seen_as_it_was_before():
+    model = _front_of_a_release(1 / 128, 127)
+    film = np.random.default_rng(1).integers(0, 256, (1, 8, 8, 1)).astype(np.float32)
+    before = _seen(model, film)
+    assert quantize.film_as_bytes(model, 8)
+    onnx.checker.check_model(model)
+    np.testing.assert_array_equal(before, _seen(model, film))
+    assert not {"Mul", "Add", "Gather"} & {node.op_type for node in model.graph.node}
+    named = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= named
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(1 / 100, 127), (1 / 128, 126), (1 / 64, 64)])
+def test_a_film_whose_codes_are_not_its_greys_is_left_as_it_is(scale, zero):
+    model = _front_of_a_release(scale, zero)
+    before = model.SerializeToString(deterministic=True)
+    assert not quantize.film_as_bytes(model, 8)
+    assert model.SerializeToString(deterministic=True) == before
+
+
+def test_a_float_graph_has_no_bytes_to_mirror(quantized):
+    assert not quantize.film_as_bytes(onnx.load(quantized / FLOAT_GRAPH), SIZE)
 
 
 def test_the_backbone_is_int8_and_the_head_is_float(quantized):
