@@ -1,4 +1,4 @@
-"""``style_pupil`` with half of the films kept as JPEG of any quality.
+"""``short`` with half of the films kept as JPEG of any quality.
 
 python -m model_export train --config compressed --data "$CXR_DATA/kermany_train" --run
 runs/compressed --teachers assets/release --unlabelled "$CXR_DATA/adult_nih/images"
@@ -6,10 +6,10 @@ runs/compressed --teachers assets/release --unlabelled "$CXR_DATA/adult_nih/imag
 
 import dataclasses
 
-from model_export.configs.style_pupil import EXPERIMENT as STYLE_PUPIL
+from model_export.configs.short import EXPERIMENT as SHORT
 
 EXPERIMENT = dataclasses.replace(
-    STYLE_PUPIL,
+    SHORT,
     name="compressed",
-    augmentation=dataclasses.replace(STYLE_PUPIL.augmentation, compression=0.5),
+    augmentation=dataclasses.replace(SHORT.augmentation, compression=0.5),
 )
