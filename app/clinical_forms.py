@@ -51,6 +51,13 @@ class TokenForm(forms.Form):
         required=False, max_length=36, widget=forms.HiddenInput, initial=new_token
     )
 
+    def full_clean(self) -> None:
+        """Check the form; a page that shows it again begins at what is wrong, scripts or none."""
+        super().full_clean()
+        wrong = [name for name in self.errors if name in self.fields] if self.is_bound else []
+        if wrong:
+            self.fields[wrong[0]].widget.attrs["autofocus"] = True
+
 
 class NumberField(forms.FloatField):
     """A measured number, typed with a decimal point or a comma; outside its range is a slip.
