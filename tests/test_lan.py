@@ -392,7 +392,7 @@ class TestHowMuchItBears:
     def test_an_answer_that_nobody_fetches_is_cut_off(self, opened, pages, monkeypatch):
         monkeypatch.setattr(tls, "GRACE_SECONDS", 1.0)
         monkeypatch.setattr(tls, "SLOWEST_BYTES_A_SECOND", 10**9)
-        sent = []
+        sent: list[str] = []
         pages.__class__ = type(
             "Endless",
             (Pages,),

@@ -67,8 +67,7 @@
     photograph = null;
     films.value = "";
     stage.hidden = !stream;
-    review.hidden = true;
-    picture.hidden = true;
+    review.hidden = verdict.hidden = problem.hidden = picture.hidden = true;
     frame.hidden = controls.hidden = file.hidden = video.hidden = false;
     shutter.disabled = false;
     clearInterval(hints);
@@ -169,8 +168,8 @@
     const question = ++asked;
     photograph = content;
     clearInterval(hints);
-    stage.hidden = review.hidden = picture.hidden = false;
-    frame.hidden = controls.hidden = file.hidden = video.hidden = problem.hidden = true;
+    stage.hidden = review.hidden = verdict.hidden = picture.hidden = false;
+    frame.hidden = controls.hidden = file.hidden = video.hidden = problem.hidden = why.hidden = true;
     say("");
     if (!picture.width) return show(words.wordsUnreadable, null);
     show(words.wordsJudging, null);
@@ -204,6 +203,7 @@
 
   function show(sentence, usable) {
     const kind = usable === null ? "" : usable ? "photograph__verdict--usable" : "photograph__verdict--not";
+    verdict.hidden = false;
     verdict.className = `photograph__verdict ${kind}`;
     verdict.textContent = sentence;
     // What cannot be read is better taken again; it is still for the person to say.
@@ -230,7 +230,7 @@
   }
 
   function complain(sentence) {
-    verdict.textContent = "";
+    verdict.hidden = true;
     problem.textContent = sentence;
     problem.hidden = false;
     use.disabled = false;
