@@ -144,10 +144,20 @@ def warnings() -> list[Shortfall]:
 def _look_for_warnings(release: Release) -> list[Shortfall]:
     if not Reading.objects.filter(before_answer=True).exists():
         return []
+    return _shortfalls(gather(release.label, only_read=True), release)
+
+
+def _shortfalls(shown: Shown, release: Release) -> list[Shortfall]:
+    """Of all blind readings, at the thresholds that answer now."""
     from app.cxr import local_review as lr
 
-    shown = gather(release.label, only_read=True)
-    return lr.shortfalls(shown, lr.card_figures(release.report()), _this_month())
+    read = shown.where(shown.blind != lr.NOBODY)
+    present = read.held_against({band: _point(release, band).threshold for band in BANDS})
+    return lr.shortfalls(present, lr.card_figures(release.report()), _this_month())
+
+
+def _point(release: Release, band: str) -> OperatingPoint:
+    return release.local.in_force.get(band) or release.own_operating_point(band)
 
 
 def forget() -> None:
@@ -273,7 +283,7 @@ def _look(label: str) -> Review:
         mean_probability=float(probabilities.mean()) if labels.size >= lr.FEWEST else None,
         with_pneumonia=lr.Rate(int(labels.sum()), int(labels.size)),
         drifts=_drift_looks(shown, card),
-        shortfalls=lr.shortfalls(shown, card, _this_month()) if release else [],
+        shortfalls=_shortfalls(shown, release) if release else [],
     )
 
 
@@ -287,7 +297,7 @@ def _band_look(
     proposal: Proposal | str = lr.TOO_FEW
     if release:
         local = _local_note(release, band)
-        point = local.point if local else release.own_operating_point(band)
+        point = _point(release, band)
         proposal = lr.propose(*lr.judged(inside, inside.blind), point)
     return BandLook(
         band=band,

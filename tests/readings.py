@@ -28,32 +28,49 @@ def read_studies(
 ) -> list[Study]:
     """One study for each probability (None: refused), read as ``conclusion`` ("": not read)."""
     at = at or timezone.now()
-    made = []
-    for probability in probabilities:
-        number = next(_numbers)
-        study = Study.objects.create(
+    scores = list(probabilities)
+    numbers = [next(_numbers) for _ in scores]
+    studies = Study.objects.bulk_create(
+        Study(
             number=f"{at:%Y%m%d}-{number:06d}",
             created_at=at,
             age_years=age,
             is_read=bool(conclusion),
         )
-        film = Instance.objects.create(
+        for number in numbers
+    )
+    films = Instance.objects.bulk_create(
+        Instance(
             study=study,
             file_name=f"{number}.png",
             source="upload",
             sha256=f"{number:064x}",
             size_bytes=1,
             film=f"films/{number}",
-            state="refused" if probability is None else "answered",
+            state="refused" if score is None else "answered",
         )
-        found(film, probability, model=model, age=age, threshold=threshold, answer=answer)
-        if conclusion:
-            Reading.objects.create(study=study, by=by, conclusion=conclusion, before_answer=blind)
-        made.append(study)
-    return made
+        for study, number, score in zip(studies, numbers, scores, strict=True)
+    )
+    given = {"model": model, "age": age, "threshold": threshold, "answer": answer}
+    Finding.objects.bulk_create(
+        _finding(film, score, **given) for film, score in zip(films, scores, strict=True)
+    )
+    if conclusion:
+        Reading.objects.bulk_create(
+            Reading(study=study, by=by, conclusion=conclusion, before_answer=blind)
+            for study in studies
+        )
+    return studies
 
 
-def found(
+def found(film: Instance, probability: float | None, **given: Any) -> Finding:
+    """A finding of a film; its answer is the forced one unless another is given."""
+    finding = _finding(film, probability, **given)
+    finding.save()
+    return finding
+
+
+def _finding(
     film: Instance,
     probability: float | None,
     *,
@@ -63,11 +80,9 @@ def found(
     answer: str = "",
     **more: Any,
 ) -> Finding:
-    """A finding of a film; its answer is the forced one unless another is given."""
-    forced = (
-        "refused" if probability is None else "likely" if probability >= threshold else "unlikely"
-    )
-    return Finding.objects.create(
+    likely = probability is not None and probability >= threshold
+    forced = "refused" if probability is None else "likely" if likely else "unlikely"
+    return Finding(
         instance=film,
         answer=answer or forced,
         probability=probability,

@@ -59,7 +59,9 @@ PAGES = """
     study-edit          edit            patient-edit    edit
     study-delete        delete          patient-merge   delete
     patient-delete      delete          patients-find   view
-    analyse-study-again take_in
+    analyse-study-again take_in     review          review
+    review-table        review          review-change   administer
+    review-undo         administer      review-clear    administer
 """
 #: Open to whoever reaches the server, because nobody can be logged in yet.
 OPEN_PAGES = {"healthz", "set-up", "log-in", "log-out", "choose-language"}

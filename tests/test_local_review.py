@@ -118,6 +118,17 @@ def test_each_film_is_held_against_its_own_threshold():
     assert lr.accuracy(both, both.blind).sensitivity == Rate(1, 2)
 
 
+def test_films_are_held_against_the_thresholds_of_their_ages():
+    rows = [
+        ("5_14", "likely", 0.6, "pneumonia"),
+        ("15_64", "likely", 0.6, "pneumonia"),
+        ("15_64", "refused", math.nan, "pneumonia"),
+    ]
+    held = shown(rows).held_against({"5_14": 0.7, "15_64": 0.6})
+    assert held.is_called.tolist() == [False, True, False]
+    assert np.isnan(held.thresholds[2])
+
+
 def test_another_disease_counts_for_neither_figure_and_is_told_apart():
     studies = shown(
         read_as("pneumonia", 9, 10) + read_as("no_pneumonia", 2, 12) + read_as("other", 3, 5)

@@ -273,10 +273,17 @@ class TestWarning:
         children(reader, called=30, of=60)
         text = told(client)
         assert "Too many with pneumonia are missed: under 5 years" in text
-        assert "the computer found 30 of 60; it should find 94 %" in text
+        assert "The computer found 30 of 60; it should find 94 %" in text
 
     def test_it_does_not_warn_where_all_is_as_the_card_says(self, client, reader):
         children(reader)
+        assert "are missed" not in told(client)
+
+    def test_a_threshold_that_puts_it_right_ends_the_warning(self, client, administrator, reader):
+        read_studies(reader, "pneumonia", [0.9] * 30 + [0.25] * 30, model=LABEL, threshold=0.3)
+        assert "are missed" in told(client)
+        point = checks.model.release.own_operating_point("under_5").moved_to(0.2)
+        LocalOperatingPoint.apply(LABEL, "under_5", point, {}, administrator)
         assert "are missed" not in told(client)
 
     def test_another_release_is_not_warned_of(self, client, reader):

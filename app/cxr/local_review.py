@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,11 @@ class Shown:
     def of_band(self, band: str) -> Shown:
         """The entries of an age band."""
         return self.where(self.bands == band)
+
+    def held_against(self, thresholds: Mapping[str, float]) -> Shown:
+        """The same films under other thresholds, one for each age band."""
+        held = np.array([thresholds[str(band)] for band in self.bands], float)
+        return replace(self, thresholds=np.where(self.is_scored, held, math.nan))
 
     @property
     def is_scored(self) -> np.ndarray:
