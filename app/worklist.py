@@ -135,9 +135,17 @@ class Worklist:
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many there are under each tab."""
-        asked = {f"in_{code}": Count("pk", filter=tab.holds or None) for code, tab in TABS.items()}
-        found = self.studies.aggregate(**asked)
-        return {code: found[f"in_{code}"] for code in TABS}
+        asked = {code: TABS[code].holds for code in ("all", "waiting", "unusable", "read")}
+        if self.is_filtered:
+            # One look through the index for all, because each looks at every study of it
+            counts = {f"in_{code}": Count("pk", filter=q or None) for code, q in asked.items()}
+            found = self.studies.aggregate(**counts)
+            number = {code: found[f"in_{code}"] for code in asked}
+        else:
+            number = {code: self.studies.filter(holds).count() for code, holds in asked.items()}
+        number["answered"] = number["all"] - number["waiting"] - number["unusable"]
+        number["unread"] = number["all"] - number["read"]
+        return number
 
     def paginator(self, per_page: int) -> Paginator[int]:
         """The studies of the tab by primary key, newest first.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from app.models import Instance, Study
+from app.models import Instance, Patient, Study
+from tests.people import browser
 from tests.studies import film_bytes
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
@@ -107,7 +111,84 @@ class TestAge:
         assert Study.objects.get().age_years == 7.0
 
 
+class TestBelonging:
+    """Films that a page has said whose they are."""
+
+    def test_a_film_joins_the_study_that_is_named(self, client):
+        first = Study.objects.get(number=send(client, film()).json()["films"][0]["study"])
+        [told] = send(client, film(2), study=first.number).json()["films"]
+
+        assert told["study"] == first.number
+        assert first.instances.count() == 2
+
+    def test_a_film_begins_a_study_of_the_patient_who_is_named(self, client):
+        patient = Patient.objects.create(name="Amina", birth_date=date(2020, 1, 1))
+        send(client, film(), patient=patient.pk)
+
+        study = Study.objects.get()
+        assert study.patient == patient
+        assert study.age_years == pytest.approx(patient.age_on(timezone.localdate()))
+
+    @pytest.mark.parametrize(
+        "fields", [{"study": "20010101-0001"}, {"patient": "77"}, {"patient": "x"}]
+    )
+    def test_nothing_is_taken_in_for_what_is_not_there_any_more(self, client, fields):
+        response = send(client, film(), **fields)
+
+        assert response.status_code == 400
+        assert "not there any more" in response.json()["error"]
+        assert not Study.objects.exists()
+
+    def test_the_same_film_stays_in_the_study_it_is_in(self, client):
+        [first] = send(client, film(1)).json()["films"]
+        [other] = send(client, film(2)).json()["films"]
+        [told] = send(client, film(1), study=other["study"]).json()["films"]
+
+        assert told["study"] == first["study"]
+        assert told["duplicate"] is True
+
+
+class TestToken:
+    """A log-in in another tab makes the token of a page that is open too old."""
+
+    def test_a_script_gets_a_fresh_one_that_works(self, administrator):
+        visitor = Client(enforce_csrf_checks=True)
+        visitor.force_login(administrator)
+        address, accept = reverse("upload"), {"Accept": "application/json"}
+        token = visitor.get(address, headers=accept).json()["token"]
+
+        refused = visitor.post(address, {"films": [film()]}, headers=accept)
+        assert refused.status_code == 403
+        fields = {"films": [film()], "csrfmiddlewaretoken": token}
+        assert visitor.post(address, fields, headers=accept).status_code == 200
+
+    def test_it_is_never_kept_by_the_browser(self, client):
+        response = client.get(reverse("upload"), headers={"Accept": "application/json"})
+
+        assert "no-store" in response["Cache-Control"]
+
+    def test_nobody_gets_one_who_may_not_put_films_in(self, site):
+        response = browser("read_only").get(
+            reverse("upload"), headers={"Accept": "application/json"}
+        )
+
+        assert response.status_code == 403
+
+
 class TestPlainForm:
+    def test_it_says_which_of_several_films_were_here_before(self, client):
+        post(client, film(1))
+        html = post(client, film(1, "again.png"), film(2, "new.png")).content.decode()
+
+        assert html.count("was here before") == 1
+        assert Instance.objects.count() == 2
+
+    def test_a_double_click_stores_every_film_once(self, client):
+        for _ in range(2):
+            post(client, film(1), film(2))
+
+        assert Instance.objects.count() == Study.objects.count() == 2
+
     def test_it_goes_to_the_study_of_a_single_film(self, client):
         response = post(client, film())
 

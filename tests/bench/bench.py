@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -27,6 +28,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from model_export import phantom
+from tests.bench import many
 from tests.running import ROOT, Visitor, free_port, needs_screen, screen, serving, wait_for
 
 SOURCE = [sys.executable, "run_clinic.py"]
@@ -228,6 +230,99 @@ def measure_no_vnni(films: Path, _options: argparse.Namespace) -> list[Figure]:
     ]
 
 
+def percentile_95(seconds: list[float]) -> float:
+    """So long 95 of 100 take at most."""
+    return sorted(seconds)[int(len(seconds) * 0.95) - 1]
+
+
+def worklist_addresses(studies: int, visitor: Visitor) -> dict[str, str]:
+    """The pages of a clinic with so many studies that are asked for every day, and the worst."""
+    first = re.search(r'data-number="([^"]+)"', visitor.get("/"))
+    assert first, "the worklist shows no study"
+    tabs = {f"tab {tab}": f"/?tab={tab}" for tab in ("waiting", "unusable", "unread", "read")}
+    return tabs | {
+        "first page": "/",
+        "last page": f"/?page={studies // 25}",
+        "last page of a tab": f"/?tab=read&page={studies * 3 // 100}",
+        "search, common word": "/?q=otieno",
+        "search, rare word": f"/?q={many.RARE}",
+        "search, absent word": f"/?q={many.ABSENT}",
+        "search, part of a number": "/?q=2024-00",
+        "search, two words under a tab": f"/?q=amina+{many.RARE}&tab=unread",
+        "filter, answer": "/?answer=cannot_say",
+        "filter, reader of much": "/?reader=1",
+        "filter, reader of little": "/?reader=4",
+        "filter, a month": "/?since=2025-03-01&until=2025-03-31",
+        "filter, patient": "/?patient=5",
+        "what an open page asks for": "/rows?counts=",
+        "a study": f"/studies/{first[1]}/",
+    }
+
+
+def measure_worklist(_films: Path, options: argparse.Namespace) -> list[Figure]:
+    """The real server on a database of years. Each request opens a connection of its own."""
+    figures = []
+    with fresh_home() as home:
+        words = ["-m", "tests.bench.many", "--studies", str(options.studies)]
+        subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(home), check=True)
+        with serving(clinic(options), environment(home)) as (visitor, server):
+            for name, address in worklist_addresses(options.studies, visitor).items():
+                figures += page_times(name, address, visitor, server, options.requests)
+            figures += first_paint(visitor.address)
+    return figures
+
+
+def page_times(
+    name: str, address: str, visitor: Visitor, server: subprocess.Popen[bytes], requests: int
+) -> list[Figure]:
+    """How long the page takes, and how much of a processor: the second holds on a busy machine."""
+    seconds = []
+    before = worked(server)
+    for _ in range(requests):
+        start = time.perf_counter()
+        visitor.get(address)
+        seconds.append(time.perf_counter() - start)
+    each = (worked(server) - before) / requests
+    return [
+        under(f"{name}, p95", percentile_95(seconds) * 1000, "ms", 100),
+        under("… time of one processor, mean", each * 1000, "ms", 100),
+    ]
+
+
+def worked(server: subprocess.Popen[bytes]) -> float:
+    """Seconds of processor time that the server has taken so far."""
+    times = psutil.Process(server.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def first_paint(address: str) -> list[Figure]:
+    """What Chromium shows of the worklist, and when, on a processor four times slower than this."""
+    paints, weights = [], []
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        for _ in range(5):
+            page = browser.new_context().new_page()
+            session = page.context.new_cdp_session(page)
+            session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+            page.route("**/thumbnail.png*", lambda route: route.abort())
+            page.goto(address, wait_until="networkidle")
+            paints.append(float(page.evaluate(FIRST_PAINT)))
+            weights.append(float(page.evaluate(WEIGHT)))
+            page.context.close()
+        browser.close()
+    return [
+        under("first paint, 4 times slower, worst of 5", max(paints), "ms", 1000),
+        under("page without its films", max(weights) / 1000, "kB", 300),
+    ]
+
+
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+WEIGHT = """[...performance.getEntriesByType('navigation'),
+  ...performance.getEntriesByType('resource')].reduce((sum, one) => sum + one.transferSize, 0)"""
+
+
 MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "analyze": measure_analyze,
     "start": measure_start,
@@ -235,6 +330,7 @@ MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "window": measure_window,
     "upload": measure_upload,
     "no-vnni": measure_no_vnni,
+    "worklist": measure_worklist,
 }
 
 
@@ -267,6 +363,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=100, help="how many films to draw")
     parser.add_argument("--uploads", type=int, default=20, help="films sent through the pages")
     parser.add_argument("--starts", type=int, default=5, help="how often to start the server")
+    parser.add_argument("--studies", type=int, default=100_000, help="in the worklist's database")
+    parser.add_argument("--requests", type=int, default=40, help="for each page of the worklist")
     parser.add_argument("--drop-caches", action="store_true", help="before each start (root)")
     parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where to write")
     return parser.parse_args(arguments)
