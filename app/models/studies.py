@@ -118,7 +118,7 @@ class Study(models.Model):
         indexes = [
             models.Index(fields=["status", "-created_at"], name="study_status"),
             # All that tabs, filters and search ask for, newest first: what they pass over is read
-            # here and not in the table (ADR 0012)
+            # here and not in the table (ADR 0018)
             models.Index(
                 fields=[
                     "-created_at",
@@ -156,10 +156,14 @@ class Study(models.Model):
         """A new study under the day's next number; call it inside the transaction that fills it."""
         today = timezone.localdate()
         day = today.strftime("%Y%m%d")
-        taken = cls.objects.filter(number__startswith=f"{day}-").values_list("number", flat=True)
+        # A range, which the index knows, where LIKE would look at every study there is
+        taken = cls.objects.filter(number__gt=f"{day}-", number__lt=f"{day}.")
         # A number that was given to a study since deleted stays its own: the audit speaks of it
         gone = AuditEvent.objects.filter(action="study_deleted", subject__startswith=f"{day}-")
-        numbers = [*taken, *gone.values_list("subject", flat=True)]
+        numbers = [
+            *taken.values_list("number", flat=True),
+            *gone.values_list("subject", flat=True),
+        ]
         last = max((int(number.partition("-")[2]) for number in numbers), default=0)
         if age_years is None and patient:
             age_years = patient.age_on(today)
