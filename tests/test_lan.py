@@ -30,7 +30,7 @@ from django.urls import reverse
 
 from app import lan, server
 from app.access import FROM_LAN
-from app.lan import addresses, certificate, tls
+from app.lan import addresses, certificate, listener, tls
 from app.lan.addresses import Address
 from app.lan.listener import Listener
 from app.lan.tries import Tries
@@ -75,9 +75,9 @@ def here(monkeypatch) -> list[Address]:
 @pytest.fixture
 def opened(pages: Pages, here: list[Address], data_dir: Path, settings) -> Iterator[Listener]:
     settings.ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
-    listener = Listener(pages, server.listen("127.0.0.1", 0))
-    yield listener
-    listener.close()
+    found = Listener(pages, server.listen("127.0.0.1", 0))
+    yield found
+    found.close()
 
 
 def trusting() -> ssl.SSLContext:
@@ -177,13 +177,13 @@ class TestWhatItIsKnownBy:
         self, pages, here, data_dir, settings
     ):
         before = list(settings.ALLOWED_HOSTS)
-        listener = Listener(pages, server.listen("127.0.0.1", 0))
+        closing = Listener(pages, server.listen("127.0.0.1", 0))
         assert "192.168.1.5" in settings.ALLOWED_HOSTS
-        listener.close()
+        closing.close()
 
         assert before == settings.ALLOWED_HOSTS
         with pytest.raises(ConnectionRefusedError):
-            plain(listener)
+            plain(closing)
 
 
 class TestWhatItTellsThePages:
@@ -444,6 +444,38 @@ def endless(told: list[str]):
             told.append("closed")
 
     return stream
+
+
+class TestGuessingPasswords:
+    @pytest.fixture(autouse=True)
+    def patience(self, monkeypatch):
+        tries = Tries(most=3, seconds=600)
+        monkeypatch.setattr(lan, "wrong_passwords", tries)
+        monkeypatch.setattr(listener, "wrong_passwords", tries)
+
+    def guess(self, password: str, **more: object) -> None:
+        form = {"username": "amina", "password": password}
+        Client(**more, headers={"Host": "localhost"}).post(reverse("log-in"), form)
+
+    def log_in(self, opened: Listener) -> int:
+        return ask(opened, "POST /log-in HTTP/1.1\r\nContent-Length: 0")[0]
+
+    def test_a_device_that_guesses_is_told_to_wait(self, site, opened):
+        enter("clinician", "amina", "right-lower-lobe-47")
+        for number in range(3):
+            assert self.log_in(opened) == 200
+            self.guess(f"guess-{number}", **{FROM_LAN: True})
+
+        assert self.log_in(opened) == 429
+        assert is_answered(opened)
+
+    def test_other_devices_and_the_computer_itself_are_not(self, site, opened):
+        for number in range(5):
+            self.guess(f"guess-{number}", **{FROM_LAN: True}, REMOTE_ADDR="192.168.1.66")
+            self.guess(f"guess-{number}")
+
+        assert AuditEvent.objects.filter(action="log_in_failed").count() == 10
+        assert self.log_in(opened) == 200
 
 
 class TestCertificate:
@@ -825,8 +857,8 @@ def shown(here, data_dir, site, monkeypatch) -> lan.Door:
     """A door that is open as far as pages see. Nothing listens."""
     signer = certificate.authority(data_dir / "lan", HOSTS[0])
     made = certificate.for_names(data_dir / "lan", signer, HOSTS, ["192.168.1.5"])
-    listener = SimpleNamespace(addresses=here, port=8766, certificate=made, authority=signer)
-    monkeypatch.setattr(lan.door, "_listener", listener)
+    standing = SimpleNamespace(addresses=here, port=8766, certificate=made, authority=signer)
+    monkeypatch.setattr(lan.door, "_listener", standing)
     Site.objects.update(lan=True)
     return lan.door
 

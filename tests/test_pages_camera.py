@@ -14,11 +14,11 @@ from PIL import Image, ImageFilter
 from app import checks
 from app.active_model import ActiveModel
 from app.cxr.release import UnusableRelease
-from app.models import AuditEvent, Instance, Study
+from app.models import AuditEvent, Instance, Patient, Study
 from model_export.phantom import chest_film
 from tests.films import encode, rgb
 from tests.people import browser
-from tests.studies import film_bytes
+from tests.studies import film_bytes, take_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 
@@ -90,6 +90,28 @@ class TestPage:
 
         assert answer.json()["films"][0]["error"] is None
         assert Study.objects.get().age_years == 1.5
+
+
+class TestWhose:
+    def test_a_photograph_joins_the_study_that_the_link_names(self, client):
+        study = take_in()
+        page = client.get(reverse("camera"), {"to_study": study.number}).content.decode()
+
+        assert f'name="study" value="{study.number}"' in page
+        assert 'name="age"' not in page
+
+    def test_or_is_of_the_patient_that_it_names(self, client):
+        patient = Patient.objects.create(name="Amina Otieno")
+        page = client.get(reverse("camera"), {"to_patient": patient.pk}).content.decode()
+
+        assert f'name="patient" value="{patient.pk}"' in page
+        assert "Amina Otieno" in page
+
+    def test_it_says_so_where_that_study_is_gone(self, client):
+        page = client.get(reverse("camera"), {"to_study": "S-999"}).content.decode()
+
+        assert "not there any more" in page
+        assert 'name="study"' not in page
 
 
 class TestVerdict:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.contrib.auth.signals import user_logged_in
+from django.contrib.auth.signals import user_logged_in, user_login_failed
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models.signals import post_save
@@ -25,6 +25,7 @@ from django.http import HttpRequest
 from app import server
 from app.access import FROM_LAN
 from app.instance_lock import write_atomically
+from app.lan.tries import wrong_passwords
 from app.models import AuditEvent, Site, User
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ class Door:
             self._listener = Listener(application, _take_port())
         except server.PortTaken:
             self.problem = "no_port"
-        except OSError as error:
+        except Exception:  # whatever it is, work at this computer goes on
             self.problem = "cannot_open"
-            logger.error("the door for other devices: %s", type(error).__name__)
+            logger.exception("the door for other devices cannot be opened")
         else:
             logger.info("the door for other devices is open on port %d", self.port)
 
@@ -168,6 +169,12 @@ def end_sessions() -> None:
 def _mark_session(request: HttpRequest, **_more: Any) -> None:
     if request.META.get(FROM_LAN):
         request.session[FROM_LAN] = True
+
+
+@receiver(user_login_failed)
+def _count_failure(request: HttpRequest | None = None, **_more: Any) -> None:
+    if request and request.META.get(FROM_LAN):
+        wrong_passwords.note(request.META.get("REMOTE_ADDR", ""))
 
 
 @receiver(post_save, sender=Site)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.conf import settings
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from app import server
@@ -16,6 +17,7 @@ from app.access import FROM_LAN
 from app.lan import addresses, certificate, tls
 from app.lan.addresses import Address
 from app.lan.tls import Application, StartResponse
+from app.lan.tries import wrong_passwords
 
 logger = logging.getLogger(__name__)
 
@@ -132,10 +134,18 @@ class Listener:
             status, body = f"{problem.code} {problem.reason}", str(problem.body)
         elif not self.is_ours(environ.get("HTTP_HOST", "")):
             status, body = "421 Misdirected Request", _("Nobody here goes by this name.")
+        elif _guesses_passwords(environ):
+            status = "429 Too Many Requests"
+            body = _("Too many wrong passwords came from this device. Wait ten minutes.")
         else:
             return None
         start_response(status, [TEXT, KEEP_NOT])
         return [f"{body}\n".encode()]
+
+
+def _guesses_passwords(environ: dict[str, Any]) -> bool:
+    logs_in = environ["REQUEST_METHOD"] == "POST" and environ["PATH_INFO"] == reverse("log-in")
+    return logs_in and wrong_passwords.are_used_up(environ["REMOTE_ADDR"])
 
 
 def _path_and_host(head: str) -> tuple[str, str]:

@@ -33,3 +33,9 @@ class Tries:
             self._failed[device] = [at for at in times if at > since]
             if not self._failed[device]:
                 del self._failed[device]
+
+
+#: 1440 guesses a day do not find a password that is not among the commonest, which are refused.
+wrong_passwords = Tries(most=10, seconds=600)
+#: The codes have 144 bits, so nobody guesses one; this keeps who tries out of the record.
+wrong_codes = Tries(most=10, seconds=600)

@@ -9,9 +9,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from app import checks, messages
-from app.access import FROM_LAN, Permission, requires
+from app.access import Permission, requires
 from app.cxr.release import UnusableRelease
-from app.forms import AgeForm
+from app.forms import FilmsForm
 
 # numpy and the decoders come with the first photograph, not with the page.
 
@@ -23,9 +23,11 @@ MOST_BYTES = 4 * 1024 * 1024
 @never_cache
 @require_safe
 def camera(request: HttpRequest) -> HttpResponse:
-    """The page with the camera. Without scripts, or without a camera, a form for a photograph."""
-    context = {"age_form": AgeForm(), "from_lan": FROM_LAN in request.META}
-    return render(request, "camera.html", context)
+    """The page with the camera. Without scripts, or without a camera, a form for a photograph.
+
+    ``to_study`` and ``to_patient`` of the address say whose it is, as they do in the worklist.
+    """
+    return render(request, "camera.html", {"films_form": FilmsForm.of_link(request.GET)})
 
 
 @requires(Permission.TAKE_IN)

@@ -17,12 +17,9 @@ from django.views.decorators.http import require_safe
 
 from app import lan
 from app.access import FROM_LAN, Permission, may, open_to_all, requires, user_of
-from app.lan.tries import Tries
+from app.lan.tries import wrong_codes
 from app.models import AuditEvent, Invitation
 from app.views.account import get_or_post
-
-#: The codes have 144 bits, so nobody guesses one; this keeps who tries out of the record.
-wrong_codes = Tries(most=10, seconds=600)
 
 
 @requires(Permission.ADMINISTER)
