@@ -59,12 +59,19 @@ PAGES = """
     study-edit          edit            patient-edit    edit
     study-delete        delete          patient-merge   delete
     patient-delete      delete          patients-find   view
-    analyse-study-again take_in     review          review
-    review-table        review          review-change   administer
-    review-undo         administer      review-clear    administer
+    analyse-study-again take_in         analyse-again   take_in
+    cancel-batch        take_in         report          view
+    record-signs        edit            record-age      edit
+    record-reading      read            record-diagnosis read
+    review              review          review-table    review
+    review-change       administer      review-undo     administer
+    review-clear        administer      lan             administer
+    lan-authority       view            add-phone       view
+    camera              take_in         camera-verdict  take_in
+    help                view            help-page       view
 """
 #: Open to whoever reaches the server, because nobody can be logged in yet.
-OPEN_PAGES = {"healthz", "set-up", "log-in", "log-out", "choose-language"}
+OPEN_PAGES = {"healthz", "set-up", "log-in", "log-out", "choose-language", "join"}
 #: Pages that change something and need no more than "view": it is the person's own.
 OWN_AFFAIRS = {"password"}
 
