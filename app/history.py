@@ -17,6 +17,8 @@ from app.models.patients import Sex
 from app.templatetags.films import age_words
 
 MOST_EVENTS = 100
+#: What is recorded of a patient, whose row its details name. Looking is left out: most events are.
+PATIENT_ACTIONS = ("patient_entered", "patient_changed", "patient_learnt", "patients_merged")
 LABELS = {
     "patient": gettext_lazy("Patient"),
     "name": gettext_lazy("Name or code"),
@@ -50,7 +52,7 @@ class Entry:
 def of_study(study: Study) -> list[Entry]:
     """What happened to a study and to its patient, newest first."""
     own = Q(kind="study", subject=study.number)
-    return _entries(own | _of_patient(study.patient) if study.patient else own)
+    return _entries(own, *([_of_patient(study.patient)] if study.patient else []))
 
 
 def of_patient(patient: Patient) -> list[Entry]:
@@ -60,7 +62,7 @@ def of_patient(patient: Patient) -> list[Entry]:
 
 def last_change(of: Study | Patient, field: str) -> AuditEvent | None:
     """Who changed that value last."""
-    subject = Q(kind="patient", details__patient=of.pk)
+    subject = Q(action__in=PATIENT_ACTIONS, details__patient=of.pk)
     if isinstance(of, Study):
         subject = Q(kind="study", subject=of.number)
     changes = AuditEvent.objects.filter(subject, details__changed__has_key=field)
@@ -96,7 +98,7 @@ def _of_patient(patient: Patient) -> Q:
     pks = {patient.pk}
     while more := set(_merged_into(pks)) - pks:
         pks |= more
-    return Q(kind="patient", details__patient__in=sorted(pks))
+    return Q(action__in=PATIENT_ACTIONS, details__patient__in=sorted(pks))
 
 
 def _merged_into(pks: set[int]) -> QuerySet[AuditEvent, Any]:
@@ -106,11 +108,14 @@ def _merged_into(pks: set[int]) -> QuerySet[AuditEvent, Any]:
     return merges.values_list("details__other", flat=True)
 
 
-def _entries(events: Q) -> list[Entry]:
-    found = AuditEvent.objects.filter(events).exclude(action__endswith="_viewed")
+def _entries(*each: Q) -> list[Entry]:
+    """The newest events of several questions, which are asked one by one: each has its index."""
+    shown = AuditEvent.objects.exclude(action__endswith="_viewed").select_related("user")
+    found = [event for events in each for event in shown.filter(events)[:MOST_EVENTS]]
+    found.sort(key=lambda event: event.pk, reverse=True)
     return [
         Entry(event, tuple(_changes(event.details)), tuple(_remarks(event)))
-        for event in found.select_related("user")[:MOST_EVENTS]
+        for event in found[:MOST_EVENTS]
     ]
 
 

@@ -106,6 +106,17 @@ class TestTheBlock:
         assert f"{reverse('viewer', args=[study.number])}?earlier={earlier.number}" in html
         assert "Likely" in block(client, study)
 
+    def test_the_link_puts_the_earlier_film_beside_the_other(self, client):
+        amina, juma = (Patient.objects.create(name=name) for name in ("Amina", "Juma"))
+        earlier = answer(take_in(film_bytes(1), patient=amina))
+        stranger = answer(take_in(film_bytes(2), patient=juma))
+        study = answer(take_in(film_bytes(3), patient=amina))
+        chosen = f'value="{earlier.instances.get().pk}" selected'
+
+        assert chosen in page(client, "viewer", study.number, earlier=earlier.number)
+        assert chosen not in page(client, "viewer", study.number, earlier=stranger.number)
+        assert chosen not in page(client, "viewer", study.number)
+
     def test_an_earlier_answer_is_hidden_from_who_has_to_read_first(self, site):
         Site.objects.update(blind_first_read=True)
         amina = Patient.objects.create(name="Amina")

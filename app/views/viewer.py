@@ -32,7 +32,9 @@ MOST_OTHER_STUDIES = 20
 @never_cache
 @require_safe
 def viewer(request: HttpRequest, number: str) -> HttpResponse:
-    """The page of one study's films; ``?film=`` names the one to begin with."""
+    """The page of one study's films: ``?film=`` names the one to begin with, ``?earlier=`` the
+    study of the same patient whose film lies beside it.
+    """
     found = get_object_or_404(Study.objects.newest_first(), number=number)
     record_view(found, user_of(request))
     release = checks.model.release
@@ -43,6 +45,7 @@ def viewer(request: HttpRequest, number: str) -> HttpResponse:
         "films": films,
         "others": others,
         "begin_with": _chosen(request, films),
+        "beside": next((f["id"] for f in others if f["study"] == request.GET.get("earlier")), None),
         "described": json.dumps(films + others),
         "answer_hidden": found.answer_hidden_from(user_of(request)),
     }

@@ -35,6 +35,7 @@ class Viewer {
     this.wire();
     root.hidden = false;
     this.open(this.panes[0], this.field("film").value);
+    if (this.field("beside").value) this.compare(this.field("beside").value);
   }
 
   field(id) {
