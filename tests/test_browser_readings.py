@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from playwright.sync_api import Browser, Page, expect
 
+from app.cxr.signs import Signs
 from app.models import ClinicalSigns, Reading, Role, Site, Study, User
 from tests.people import browser_of, enter
 from tests.studies import answer, answered, film_bytes, take_in
@@ -209,8 +211,6 @@ class TestSigns:
         assert not overflows(page)
 
     def test_on_a_phone_the_danger_stays_in_view(self, look, reader):
-        from app.cxr.signs import Signs
-
         study = child()
         ClinicalSigns.record(study, reader, Signs(danger_signs=frozenset({"convulsions"})))
         phone = look(study, PHONE, is_mobile=True, has_touch=True)
@@ -336,6 +336,42 @@ class TestReadings:
 
         expect(page.locator(".readings__row").last).to_contain_text("Final diagnosis:")
         assert Reading.objects.last().kind == "diagnosis"
+
+
+def grave_faults(page: Page) -> list[str]:
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{fault['id']}: {node['html'][:160]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("size", [LAPTOP, PHONE])
+class TestAccessibility:
+    def test_axe_finds_no_serious_fault_with_everything_open(self, look, reader, size):
+        study = child(answer="likely")
+        for signs in (Signs(danger_signs=frozenset({"convulsions"})), Signs(wheeze=True)):
+            ClinicalSigns.record(study, reader, signs)
+        Reading.record(study, reader, conclusion="pneumonia", agrees=True, note="At the base.")
+        page = look(study, size)
+        page.evaluate("document.querySelectorAll('main details').forEach(d => { d.open = true })")
+        page.get_by_role("button", name="Count them").click()
+
+        assert grave_faults(page) == []
+
+    def test_axe_finds_no_serious_fault_in_a_blind_read(self, look, blind, size):
+        assert grave_faults(look(child(answer="likely"), size)) == []
+
+    def test_axe_finds_no_serious_fault_in_a_form_that_is_shown_again(self, look, size):
+        page = look(child(answer="likely"), size)
+        page.locator("#enter-signs > summary").click()
+        page.locator("#sign-breaths_per_minute").fill("500")
+        page.get_by_role("button", name="Save the signs").click()
+        expect(page.locator(".field__error")).to_be_visible()
+
+        assert grave_faults(page) == []
 
 
 class TestLayout:

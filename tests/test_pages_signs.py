@@ -390,6 +390,19 @@ class TestShown:
         said = block(page(client, aged(child, 30.0)))
         assert "assessed for another age: 3 years. The study now says 30 years." in said
 
+    def test_a_birthday_that_moves_the_age_by_days_is_no_other_age(self, client, child):
+        send(client, child, **ALL_NO)
+
+        assert "another age" not in block(page(client, aged(child, 3.04)))
+
+    @pytest.mark.parametrize(("then", "now"), [(59 / 365.25, 61 / 365.25), (0.99, 1.01)])
+    def test_a_few_days_are_another_age_where_the_rule_or_its_limit_changes(
+        self, client, study, then, now
+    ):
+        send(client, aged(study, then), breaths_per_minute="45")
+
+        assert "another age" in block(page(client, aged(study, now)))
+
     def test_an_assessment_for_an_age_that_is_unknown_now_says_so(self, client, child):
         send(client, child, **ALL_NO)
 

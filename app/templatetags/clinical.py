@@ -11,8 +11,10 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 
 from app import clinical_words as words
-from app.cxr.signs import RANGES, SOURCES
-from app.models import ClinicalSigns
+from app.clinical_forms import known_age
+from app.cxr.signs import RANGES, SOURCES, fast_breathing_from, rule_for_age
+from app.models import ClinicalSigns, Study
+from app.templatetags.films import age_words
 
 register = template.Library()
 
@@ -41,6 +43,19 @@ def entered(row: ClinicalSigns) -> list[tuple[str, str]]:
         for name, value in found
         if value is not None and not (name == "without_oximeter" and value is False)
     ]
+
+
+@register.filter
+def made_for_another_age(row: ClinicalSigns, study: Study) -> bool:
+    """Whether the assessment may be another one at the age that the study has now.
+
+    A birthday that is entered later moves an age by days: that alone is no other age.
+    """
+    return _age_group(row.assessment.get("age_years")) != _age_group(known_age(study))
+
+
+def _age_group(years: float | None) -> tuple[Any, ...]:
+    return rule_for_age(years), fast_breathing_from(years), age_words(years)
 
 
 def _value(name: str, value: Any) -> str:

@@ -73,14 +73,16 @@ def status(request: HttpRequest, number: str) -> JsonResponse:
     found = get_object_or_404(Study.objects.newest_first(), number=number)
     hidden = found.answer_hidden_from(user_of(request))
     finished = found.status not in UNFINISHED
-    html = render_to_string("study_films.html", _films(found, hidden), request)
+    html = None
+    if finished:
+        html = render_to_string("study_films.html", _films(found, hidden), request)
     return JsonResponse(
         {
             "number": found.number,
             "status": HIDDEN if hidden and finished else found.status,
             "finished": finished,
             "asks_agreement": not hidden and found.answer in PLAIN_ANSWERS,
-            "html": html if finished else None,
+            "html": html,
         }
     )
 
