@@ -268,6 +268,16 @@ def test_a_study_is_deleted_with_a_reason(browser, study, size):
         assert fits(page)
 
 
+def test_a_page_that_waits_hears_that_its_study_was_deleted(browser, study):
+    with opened(browser, study) as page:
+        page.route("**/status", lambda route: route.fulfill(status=404))
+        deleted = re.compile("This study was deleted")
+        page.route(study, lambda route: route.fulfill(body="<h1>This study was deleted</h1>"))
+        page.evaluate("document.getElementById('films').dataset.unfinished = ''")
+        page.add_script_tag(url="/static/clinic/study.js")
+        expect(page.locator("h1")).to_have_text(deleted)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_the_longest_name_breaks_no_page(browser, study, size):
     with opened(browser, study + "edit", viewport=size) as page:

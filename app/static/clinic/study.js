@@ -23,6 +23,8 @@
       try {
         const response = await fetch(films.dataset.status, { headers: { Accept: "application/json" } });
         if (response.status === 401) return location.reload(); // logged out: the page leads to the log-in
+        // Somebody has deleted it meanwhile: the page itself says so.
+        if (response.status === 404) return location.reload();
         const study = response.ok ? await response.json() : null;
         if (study?.finished) return showAnswer(study);
       } catch {
