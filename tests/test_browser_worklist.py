@@ -128,6 +128,13 @@ class TestHundredFiles:
             expect(page.locator("tr.study[data-unfinished]")).to_have_count(0)
             page.context.close()
 
+    def test_they_are_counted_while_they_still_wait(self, visit):
+        page = visit()
+        put_in(page, small_films(3))
+
+        for tab in ("all", "waiting", "unread"):
+            expect(page.locator(f'[data-tab="{tab}"] .tab__count')).to_have_text("3")
+
     def test_thousands_leave_only_some_lines_on_the_page(self, visit):
         page = visit()
         answered_by_script = {"study": "20260101-0001", "url": "/", "error": None}

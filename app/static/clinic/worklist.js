@@ -17,6 +17,7 @@
   let timer = 0;
   let failures = 0;
   let done = -1;
+  let uncounted = false;
 
   /** @param {[string, string][]} query */
   async function ask(query) {
@@ -65,9 +66,9 @@
       failures = 0;
       lost.hidden = true;
       const said = told.rows.map(answered);
-      const moved = showBatch(told.batch, said) || told.rows.length > 0;
+      if (showBatch(told.batch, said) || told.rows.length) uncounted = true;
       if (said.length) news.textContent = said.join(" · ");
-      if (moved) await count();
+      if (uncounted) await count();
       pause = nextPause(told.rows.length, numbers.length, told.batch);
     } catch {
       failures += 1;
@@ -91,6 +92,7 @@
 
   /** How many there are under each tab, with the filters of this page. */
   async function count() {
+    uncounted = false;
     const told = await ask([...new URLSearchParams(location.search), ["counts", ""]].filter(([name]) => name !== "number"));
     for (const [tab, number] of Object.entries(told?.counts ?? {})) {
       document.querySelector(`[data-tab="${tab}"] .tab__count`).textContent = number;
@@ -153,6 +155,7 @@
     const numbers = [...wanted].filter((number) => takesNew || document.getElementById(`study-${number}`));
     wanted.clear();
     fetching = 0;
+    uncounted = true;
     try {
       const told = numbers.length ? await ask(numbers.slice(-MOST_ROWS).map((number) => ["number", number])) : null;
       told?.rows.forEach(place);
