@@ -16,6 +16,7 @@ from app.cxr import release as release_module
 from app.models import LocalOperatingPoint
 from tests.people import browser_of, enter
 from tests.readings import read_studies
+from tests.test_accessibility import grave_faults
 from tests.test_pages_review import LABEL, measured, overlapping
 from tests.tiny_release import make_release
 
@@ -96,6 +97,18 @@ def test_charts_are_drawn_inside_their_frames_and_with_letters_to_read(
         "[...document.querySelectorAll('.chart__label')].map(e => e.getBoundingClientRect().height)"
     )
     assert min(letters) >= 10
+    page.context.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("path", ["/review", "/review/change/under_5"])
+def test_axe_finds_no_serious_fault_with_everything_unfolded(
+    browser, live_server, work, size, path
+):
+    page = open_page(browser, live_server, work, size, path)
+    for summary in page.locator(".review__more summary").all():
+        summary.click()
+    assert grave_faults(page) == []
     page.context.close()
 
 
