@@ -352,8 +352,11 @@ class TestChoosing:
         study = take_in(age_years=30)
         sent = fields(page(client, "study-edit", study.number)) | {"note": "cough"}
 
-        html = send(client, study, sent | {"choose": str(amina.pk)}).content.decode()
+        sent |= {"q": "ami", "choose": str(amina.pk)}
+        html = send(client, study, sent).content.decode()
         left = fields(html)
+        assert "No patient here" not in html
+        assert left["q"] == ""
         assert (left["name"], left["number"], left["note"]) == ("Amina", "17", "cough")
         assert again(study).patient is None
         assert send(client, study, left | {"save": ""}).status_code == 302

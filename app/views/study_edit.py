@@ -73,13 +73,14 @@ def _only_looks(request: HttpRequest) -> bool:
 
 
 def _page(request: HttpRequest, form: StudyForm, status: int = 200) -> HttpResponse:
-    text = request.POST.get("q", "").strip()
+    # Once somebody is chosen the search has done its work
+    text = "" if "choose" in request.POST else request.POST.get("q", "").strip()
     context = {
         "study": form.study,
         "form": form,
         "chosen": form.chosen,
         "text": text,
-        "looked": _only_looks(request),
-        "found": found_patients(text) if "choose" not in request.POST else [],
+        "looked": bool(text),
+        "found": found_patients(text),
     }
     return render(request, "study_edit.html", context, status=status)
