@@ -31,6 +31,8 @@ NO_PAGE = {
     "upload",
     "log-out",
     "choose-language",
+    "camera-verdict",
+    "lan-authority",
 }
 
 

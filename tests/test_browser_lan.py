@@ -23,6 +23,7 @@ from model_export.phantom import chest_film
 from tests.films import encode
 from tests.people import PASSWORD
 from tests.running import ROOT, Visitor, serving
+from tests.test_accessibility import grave_faults
 
 pytestmark = pytest.mark.browser
 
@@ -304,6 +305,17 @@ def test_closing_the_door_ends_what_the_phone_does(laptop, phone):
     expect(laptop.get_by_role("button", name="Close the door")).to_be_visible()
     phone.goto("/camera")
     expect(phone.get_by_role("heading")).to_have_text("Log in")
+
+
+@pytest.mark.parametrize("path", ["/settings/devices", "/add-phone", "/camera", "/join/wrong"])
+def test_axe_finds_no_serious_fault_while_the_door_is_open(laptop, path):
+    laptop.set_viewport_size(PHONE)
+    laptop.goto(path)
+    if path == "/camera":
+        laptop.get_by_role("button", name="Take the photograph", exact=True).click()
+        expect(laptop.locator("#verdict")).to_have_text("The film can be read.")
+
+    assert grave_faults(laptop) == []
 
 
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])

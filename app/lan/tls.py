@@ -144,6 +144,8 @@ class Connection(HTTPConnection):
         super().close()
 
     def _shake_hands(self) -> bool:
+        # Head and body of an answer go out apart: the second must not wait for an acknowledgement
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(HANDSHAKE_SECONDS)
         if self.socket.recv(1, socket.MSG_PEEK) != TLS_RECORD_OF_A_HANDSHAKE:
             self._send_to_https()
