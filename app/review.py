@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import F, Func, Max, TextField, Value
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 FEW = 10
 #: The latest months that are shown one by one.
 MONTHS_SHOWN = 12
-#: Warnings are looked for again after this: with many thousand readings it takes a second.
+#: Warnings are looked for this often: with many thousand readings it takes a second.
 WARNING_SECONDS = 600.0
 #: The latest months whose scores are held against the card's.
 MONTHS_OF_DRIFT = 3
@@ -109,42 +110,47 @@ def releases() -> list[str]:
     return sorted(labels, key=lambda label: label != active)
 
 
-_kept: dict[tuple[object, ...], Review] = {}
-_warned: dict[tuple[object, ...], tuple[float, list[Shortfall]]] = {}
-
-
 def look(label: str) -> Review:
     """The review of one release; kept until a film, a reading or an operating point is added."""
-    key = (label, *_state_of_things(), Study.objects.count(), Reading.objects.count())
-    if key not in _kept:
-        found = _look(label)
-        _kept.clear()
-        _kept[key] = found
-    return _kept[key]
+    return _look(label, _state_of_things())
 
 
 def warnings() -> list[Shortfall]:
     """Where the active release falls short of its card; for every page of an administrator.
 
-    Looked at anew when something has changed, but not oftener than ``WARNING_SECONDS``.
+    Looked for anew every ``WARNING_SECONDS``, and when an operating point changes.
     """
     release = checks.model.release
     if release is None:
         return []
-    for (label, _seen), (at, found) in _warned.items():
-        if label == release.label and time.monotonic() - at < WARNING_SECONDS:
-            return found
-    key = (release.label, _state_of_things())
-    found = _warned[key][1] if key in _warned else _look_for_warnings(release)
-    _warned.clear()
-    _warned[key] = time.monotonic(), found
-    return found
+    return _warnings(release.label, repr(release.local), int(time.monotonic() / WARNING_SECONDS))
 
 
-def _look_for_warnings(release: Release) -> list[Shortfall]:
-    if not Reading.objects.filter(before_answer=True).exists():
+@lru_cache(maxsize=1)
+def _warnings(label: str, _local: str, _while: int) -> list[Shortfall]:
+    release = checks.model.release
+    if release is None or not Reading.objects.filter(before_answer=True).exists():
         return []
-    return _shortfalls(gather(release.label, only_read=True), release)
+    return _shortfalls(gather(label, only_read=True), release)
+
+
+def forget() -> None:
+    """Look afresh the next time."""
+    _look.cache_clear()
+    _warnings.cache_clear()
+
+
+def _state_of_things() -> tuple[object, ...]:
+    """Changes with whatever is added to the review or deleted from it."""
+    reading = Reading.objects.order_by("-pk").values_list("pk", "at").first()
+    finding = Finding.objects.order_by("-pk").values_list("pk", "created_at").first()
+    counts = Study.objects.count(), Reading.objects.count()
+    release = checks.model.release
+    return reading, finding, counts, repr(release.local) if release else "", _this_month()
+
+
+def _this_month() -> str:
+    return f"{timezone.localdate():%Y-%m}"
 
 
 def _shortfalls(shown: Shown, release: Release) -> list[Shortfall]:
@@ -158,24 +164,6 @@ def _shortfalls(shown: Shown, release: Release) -> list[Shortfall]:
 
 def _point(release: Release, band: str) -> OperatingPoint:
     return release.local.in_force.get(band) or release.own_operating_point(band)
-
-
-def forget() -> None:
-    """Look afresh the next time."""
-    _kept.clear()
-    _warned.clear()
-
-
-def _state_of_things() -> tuple[object, ...]:
-    """Changes with whatever is added to the review; cheap enough for every page."""
-    reading = Reading.objects.order_by("-pk").values_list("pk", "at").first()
-    finding = Finding.objects.order_by("-pk").values_list("pk", "created_at").first()
-    release = checks.model.release
-    return reading, finding, repr(release.local) if release else "", _this_month()
-
-
-def _this_month() -> str:
-    return f"{timezone.localdate():%Y-%m}"
 
 
 # --- the rows ---------------------------------------------------------------------------------
@@ -260,7 +248,8 @@ def _conclusions() -> tuple[dict[int, str], dict[int, str]]:
 # --- the look ---------------------------------------------------------------------------------
 
 
-def _look(label: str) -> Review:
+@lru_cache(maxsize=2)
+def _look(label: str, _state: tuple[object, ...]) -> Review:
     from app.cxr import local_review as lr
 
     shown = gather(label)

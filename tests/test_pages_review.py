@@ -302,6 +302,7 @@ class TestWarning:
         assert reverse("review") in html
 
     def test_warnings_are_not_looked_for_on_every_page(self, client, reader, monkeypatch):
+        monkeypatch.setattr(review, "WARNING_SECONDS", 1e9)
         children(reader)
         client.get("/")
         monkeypatch.setattr(review, "gather", lambda *_, **__: pytest.fail("gathered again"))
@@ -312,7 +313,7 @@ class TestWarning:
         children(reader)
         client.get("/")
         children(reader, called=0, of=60)
-        monkeypatch.setattr(review, "WARNING_SECONDS", 0.0)
+        monkeypatch.setattr(review, "WARNING_SECONDS", 1e-6)
         assert "menu__warned" in client.get("/").content.decode()
 
 
