@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.sessions.models import Session
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from app.models import Instance, Patient, Site, State, Study, User
 from tests.people import PASSWORD, browser_of, enter
@@ -37,7 +37,8 @@ def nurse(site, data_dir) -> User:
 @pytest.fixture
 def visit(browser: Browser, live_server, nurse) -> Iterator[Open]:
     """Open a page in a browser of its own; whatever its scripts complain about fails the test."""
-    contexts, faults = [], []
+    contexts: list[BrowserContext] = []
+    faults: list[str] = []
 
     def visit(
         path: str = "/", user: User = nurse, size: dict[str, int] = LAPTOP, **more: object
@@ -184,7 +185,7 @@ class TestHundredFiles:
         page = visit()
         page.route("**/upload", lambda route: None)
         put_in(page, small_films(2))
-        asked = []
+        asked: list[str] = []
         page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
 
         page.reload()
@@ -267,7 +268,7 @@ class TestLostConnection:
 
     def test_an_answer_that_got_lost_leaves_one_film(self, visit):
         page = visit()
-        lost = []
+        lost: list[object] = []
 
         def lose_the_first_answer(route: Route) -> None:
             if lost:

@@ -393,7 +393,19 @@ class TestFilters:
         assert "This patient is not in the program any more." in html
         assert numbers(html) == [study.number]
 
-    @pytest.mark.parametrize("query", [{"answer": "tuberculosis"}, {"reader": "77"}])
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"answer": "tuberculosis"},
+            {"reader": "77"},
+            {"reader": "9" * 30},
+            {"patient": "9" * 30},
+            {"to_patient": "9" * 30},
+            {"page": "9" * 30},
+            {"since": "9" * 30},
+            {"reader": "\0"},
+        ],
+    )
     def test_a_choice_that_is_not_there_filters_nothing(self, client, query):
         study = answered()
 

@@ -25,10 +25,10 @@ def upload(request: HttpRequest) -> HttpResponse:
     "duplicate"}]}``; a plain form gets the study, the worklist, or a page of what went wrong. By
     GET a script gets a fresh token for its forms, because a log-in in another tab changes it.
     """
-    if request.method == "GET":
+    if request.method in ("GET", "HEAD"):
         return JsonResponse({"token": get_token(request)}) if wants_json(request) else _go_back()
     if request.method != "POST":
-        return HttpResponseNotAllowed(["GET", "POST"])
+        return HttpResponseNotAllowed(["GET", "HEAD", "POST"])
     form = FilmsForm(request.POST)
     if not form.is_valid():
         return _turned_away(request, form.complaint)
