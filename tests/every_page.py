@@ -64,8 +64,8 @@ def clinic_at_work(administrator: User) -> dict[str, str]:
     LocalOperatingPoint.objects.create(
         model="chest-test@1.2.3", age_band="under_5", threshold=0.3, applied_by=administrator
     )
-    Invitation.issue(administrator)
-    return page_addresses(likely, patient, clinician) | {
+    invited = {"join": reverse("join", args=[Invitation.issue(administrator)])}
+    return page_addresses(likely, patient, clinician) | invited | {
         f"study {state}": reverse("study", args=[study.number])
         for state, study in {
             "unlikely": earlier,
