@@ -273,20 +273,26 @@ class UserForm(forms.ModelForm):
 
     def keep(self, by: User) -> User:
         """Save, audited with what changed from what to what; of a password only that it did."""
-        action = "user_changed" if self.instance.pk else "user_entered"
+        new = self.instance.pk is None
         with transaction.atomic():
             user: User = self.save(commit=False)
             if self.cleaned_data["password1"]:
                 user.set_password(self.cleaned_data["password1"])
             user.save()
-            changed = {
-                name: [before, getattr(user, name)]
-                for name, before in self._before.items()
-                if before != getattr(user, name)
-            }
-            password = {"new_password": True} if self.cleaned_data["password1"] else {}
-            AuditEvent.record(by, action, user, changed=changed, **password)
+            if new:
+                AuditEvent.record(by, "user_entered", user, role=user.role)
+            else:
+                AuditEvent.record(by, "user_changed", user, **self._changes(user))
         return user
+
+    def _changes(self, user: User) -> dict[str, Any]:
+        changed = {
+            name: [before, getattr(user, name)]
+            for name, before in self._before.items()
+            if before != getattr(user, name)
+        }
+        password = {"new_password": True} if self.cleaned_data["password1"] else {}
+        return {"changed": changed} | password
 
 
 class SiteForm(forms.ModelForm):

@@ -288,6 +288,11 @@ class TestRefusedPages:
         assert response.status_code == 403
         assert "This page is not open to you" in response.content.decode()
 
+    def test_it_speaks_the_language_of_who_is_refused(self, site):
+        client = browser_of(enter(Role.READ_ONLY, language="fr"))
+
+        assert '<html lang="fr"' in client.get(reverse("people")).content.decode()
+
     def test_nobody_comes_back_to_the_page_after_the_log_in(self, site):
         response = Client().get("/?q=otieno")
 
