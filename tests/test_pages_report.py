@@ -8,8 +8,9 @@ import pytest
 from django.urls import reverse
 from django.utils import translation
 
-from app import messages
-from app.models import AuditEvent, Patient, Reading, Site, Study
+from app import clinical_words, messages
+from app.cxr.signs import Signs, danger_signs_for_age
+from app.models import AuditEvent, ClinicalSigns, Patient, Reading, Site, Study
 from app.views.report import qr_code
 from tests.people import browser, browser_of, enter
 from tests.studies import MODEL, answered, film_bytes, take_in, turned_down
@@ -107,6 +108,20 @@ class TestWhatItSays:
 
         assert "Final diagnosis another disease" in text
         assert "conclusion pneumonia" in text
+
+    def test_the_last_clinical_signs_beside_the_picture_with_their_rule(self, client, study):
+        study.change({"age_years": 3.0}, by=None)
+        nurse = enter("health_worker", full_name="Nurse Atim")
+        ClinicalSigns.record(study, nurse, Signs(breaths_per_minute=30, danger_signs=frozenset()))
+        convulsing = frozenset({danger_signs_for_age(3.0)[0]})
+        ClinicalSigns.record(study, nurse, Signs(danger_signs=convulsing), token="2")
+
+        text = text_of(html_of(client, study))
+
+        assert str(clinical_words.URGENCIES["refer_urgently"]) in text
+        assert str(clinical_words.RULES["imci"]) in text
+        assert "Nurse Atim" in text
+        assert "Signs of pneumonia: likely" in text
 
     def test_why_a_film_was_refused_and_no_probability(self, client):
         text = text_of(html_of(client, turned_down("page_of_text")))

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from app import language, messages
+from app import clinical_words, language, messages
 from app.access import Permission, requires, user_of
 from app.models import UNFINISHED, AuditEvent, Finding, Reading, Study
 from app.views.film import film_version
@@ -57,6 +57,8 @@ def _content(study: Study, chosen: str) -> dict[str, Any]:
         "finding": finding,
         "film": _film(finding) if finding and finding.answer != "unreadable" else None,
         "films": len(study.instances.all()),
+        "signs_title": clinical_words.TITLE,
+        "signs": study.clinical_signs.select_related("by").last(),
         "conclusion": _last(readings, Reading.Kind.CONCLUSION),
         "diagnosis": _last(readings, Reading.Kind.DIAGNOSIS),
         "limits": messages.LIMITS,
