@@ -123,7 +123,7 @@ def test_a_film_goes_in_is_answered_and_is_found_again_after_a_restart(browser, 
         expect(reading).to_have_attribute("data-answer", ANSWER)
         expect(page.locator(".verdict__line")).to_contain_text("Signs of pneumonia:")
         expect(page.locator(".gauge")).to_contain_text("Threshold")
-        expect(page.locator(".facts")).to_contain_text("@")
+        expect(page.locator(".panel .facts")).to_contain_text("@")
         answer = reading.get_attribute("data-answer")
         number = page.url.rstrip("/").rpartition("/")[2]
         page.context.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, FloatRect, Page, expect
 
 from app.cxr.signs import Signs
 from app.models import ClinicalSigns, Reading, Role, Site, Study, User
@@ -81,7 +81,7 @@ def tab_to(page: Page, target: str, most: int = 60) -> int:
     raise AssertionError(f"{target} is not reached by {most} times Tab")
 
 
-def box(page: Page, target: str) -> dict[str, float]:
+def box(page: Page, target: str) -> FloatRect:
     found = page.locator(target).first.bounding_box()
     assert found, target
     return found
