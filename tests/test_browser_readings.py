@@ -210,6 +210,14 @@ class TestSigns:
             assert box(page, ".urgent")["y"] < box(page, part)["y"], part
         assert not overflows(page)
 
+    def test_under_the_banner_the_whole_film_and_its_slider_still_fit(self, look, reader):
+        study = child(answer="likely")
+        ClinicalSigns.record(study, reader, Signs(danger_signs=frozenset({"convulsions"})))
+        page = look(study)
+
+        for part in (".urgent", ".film", ".strength__slider"):
+            expect(page.locator(part)).to_be_in_viewport(ratio=1)
+
     def test_on_a_phone_the_danger_stays_in_view(self, look, reader):
         study = child()
         ClinicalSigns.record(study, reader, Signs(danger_signs=frozenset({"convulsions"})))
