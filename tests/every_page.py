@@ -64,8 +64,9 @@ def clinic_at_work(administrator: User) -> dict[str, str]:
     LocalOperatingPoint.objects.create(
         model="chest-test@1.2.3", age_band="under_5", threshold=0.3, applied_by=administrator
     )
-    invited = {"join": reverse("join", args=[Invitation.issue(administrator)])}
-    return page_addresses(likely, patient, clinician) | invited | {
+    known = page_addresses(likely, patient, clinician)
+    known["join"] = reverse("join", args=[Invitation.issue(administrator)])
+    return known | {
         f"study {state}": reverse("study", args=[study.number])
         for state, study in {
             "unlikely": earlier,
@@ -79,7 +80,8 @@ def clinic_at_work(administrator: User) -> dict[str, str]:
 def page_addresses(study: Study, patient: Patient, person: User) -> dict[str, str]:
     """An address for every page, whatever its pattern asks for."""
     namesake = Patient.objects.create(name=patient.name)
-    wanted = {"number": study.number, "pk": patient.pk, "other": namesake.pk, "code": "en"}
+    wanted = {"number": study.number, "pk": patient.pk, "other": namesake.pk}
+    wanted |= {"code": "en", "slug": "films"}
     addresses = {}
     for pattern in _patterns(get_resolver().url_patterns):
         if not pattern.name or pattern.name in NO_PAGE:
