@@ -36,7 +36,7 @@ class InstanceLock:
     def __enter__(self) -> InstanceLock:
         file = (self._directory / LOCK).open("ab")
         try:
-            _lock(file)
+            lock_file(file)
         except OSError as error:
             file.close()
             raise AlreadyRunning from error
@@ -106,12 +106,14 @@ def _is_healthy(address: str) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(file: IO[bytes]) -> None:
+    def lock_file(file: IO[bytes]) -> None:
+        """Lock an open file until it is closed; raises OSError where another process has it."""
         file.seek(0)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(file: IO[bytes]) -> None:
+    def lock_file(file: IO[bytes]) -> None:
+        """Lock an open file until it is closed; raises OSError where another process has it."""
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -43,6 +43,7 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"\d{1,6}(\.\d{1,6}){2}(-[a-z0-9]+)?")
 _PROGRAM = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_METADATA = re.compile(METADATA + r"(?:[1-9]\d{0,5}\.(root)|(timestamp|snapshot|targets))\.json")
 # Windows opens a device for these, whatever the ending
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -139,6 +140,12 @@ def is_fit_name(name: str) -> bool:
         _PART.fullmatch(part) and not part.endswith(".") and not _DEVICES.fullmatch(part)
         for part in parts
     )
+
+
+def role_of(name: str) -> str | None:
+    """The TUF role whose metadata a member of this name holds, None for any other member."""
+    found = _METADATA.fullmatch(name)
+    return (found[1] or found[2]) if found else None
 
 
 def may_travel(name: str) -> bool:

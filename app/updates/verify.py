@@ -18,7 +18,6 @@ from typing import Any
 
 from tuf.api import exceptions
 from tuf.api.metadata import (
-    TOP_LEVEL_ROLE_NAMES,
     Metadata,
     Root,
     Snapshot,
@@ -40,6 +39,7 @@ from app.cxr.update_format import (
     UpdateInfo,
     clash,
     may_travel,
+    role_of,
 )
 from app.updates.archive import Archive, Source
 from app.updates.durable import write_durably, writing
@@ -123,7 +123,7 @@ def open_update(path: Path, trust: Trust) -> Update:
         update = verify(archive, trust)
         wanted = {TARGETS + name for name in update.targets}
         for name in archive.names() - wanted:
-            if not _is_metadata(name):
+            if role_of(name) is None:
                 raise UpdateRefused("stowaway", member=name)
         for name in wanted - archive.names():
             raise UpdateRefused("incomplete", member=name)
@@ -227,14 +227,6 @@ def _refresh(source: Source, known: Path, root: bytes) -> None:
 
 def _member(role: str) -> str:
     return f"{METADATA}{role}.json"
-
-
-def _is_metadata(name: str) -> bool:
-    number, _, rest = name.removeprefix(METADATA).partition(".")
-    is_root = number.isascii() and number.isdecimal() and rest == "root.json"
-    return name.startswith(METADATA) and (
-        is_root or name in map(_member, TOP_LEVEL_ROLE_NAMES - {Root.type})
-    )
 
 
 def _read(source: Source, role: str) -> bytes:
