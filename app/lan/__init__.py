@@ -134,9 +134,12 @@ class Door:
 
     def _watch(self, stop: threading.Event) -> None:
         while not stop.wait(LOOK_AROUND):
-            with self._lock, contextlib.suppress(OSError):
-                if self._listener:
-                    self._listener.look_around()
+            try:
+                with self._lock, contextlib.suppress(OSError):
+                    if self._listener:
+                        self._listener.look_around()
+            except Exception:  # a door that looks no more would be known by wrong addresses
+                logger.exception("the computer's addresses cannot be looked at")
 
 
 #: The one of this process.
