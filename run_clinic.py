@@ -16,13 +16,14 @@ Without a command: serve, and open the browser.
   serve     serve the pages on this computer
   analyze   read films from files and folders, without a server
   worker    work the queue of films in a process of its own
+  import-update   take a model from a stick
   create-user   enter a person who may log in
   check     look for faults of the installation, and say what to do
   version   say which version this is
 
 Each command explains its options with --help. Settings: CLINIC_HOME and others, see the README.
 """
-COMMANDS = ("serve", "analyze", "worker", "create-user", "check", "version")
+COMMANDS = ("serve", "analyze", "worker", "import-update", "create-user", "check", "version")
 
 
 def main(arguments: list[str]) -> int:

@@ -24,6 +24,8 @@ STAGES = {
     "quantize": "turn the float graph into an int8 graph",
     "pack": "make a model release of a graph",
     "evaluate": "score a release on labelled films through the clinic's own pipeline",
+    "keys": "make, replace and withdraw the keys that sign updates",
+    "publish": "sign a release and write the update file for the clinics",
     "card": "put reports of evaluate and the model card into a release",
 }
 

@@ -20,6 +20,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.ngclient import Updater
 
+from app.update_words import refusal_words
 from app.updates import verify
 from app.updates.archive import Archive, Folder
 from app.updates.refused import UpdateRefused
@@ -50,6 +51,7 @@ class Clinic:
     def refusal(self, publisher: Publisher | None = None) -> str:
         with pytest.raises(UpdateRefused) as caught:
             self.open(publisher)
+        assert len(refusal_words(caught.value)) > 40  # with whatever the sentence names
         return caught.value.code
 
     def known(self) -> dict[str, bytes]:

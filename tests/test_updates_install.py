@@ -19,6 +19,7 @@ from app.active_model import ActiveModel
 from app.cxr import release as release_module
 from app.cxr.release import FACTORY, Release, load_active, read_active, write_active
 from app.instance_lock import lock_file
+from app.update_words import refusal_words
 from app.updates import archive, install
 from app.updates.install import Staged, discard, go_back, release_before, reopen, stage, waiting
 from app.updates.refused import UpdateRefused
@@ -72,6 +73,7 @@ def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clinic:
 def refusal(action: Any, *args: Any, **more: Any) -> str:
     with pytest.raises(UpdateRefused) as caught:
         action(*args, **more)
+    assert len(refusal_words(caught.value)) > 40
     return caught.value.code
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from app.cxr import update_format
 from app.cxr.update_format import clash, is_fit_name, may_travel
+from app.update_words import refusal_words
 from app.updates.archive import Archive, Folder
 from app.updates.refused import UpdateRefused
 from app.updates.verify import Trust, open_update
@@ -174,7 +175,7 @@ def outcome(content: bytes, trust: Trust) -> str:
     try:
         return open_update(path, trust).info.label
     except UpdateRefused as error:
-        return error.code
+        return error.code if refusal_words(error) else "no words"
 
 
 def test_the_honest_file_that_they_are_made_of_is_taken(trust):

@@ -119,6 +119,8 @@ class Update:
 
 def open_update(path: Path, trust: Trust) -> Update:
     """Read and verify an update file in place; raises UpdateRefused. See ``verify``."""
+    if trust.root is None:  # before a stick is looked at for nothing
+        raise UpdateRefused("no_publisher")
     with Archive(path) as archive:
         update = verify(archive, trust)
         wanted = {TARGETS + name for name in update.targets}
