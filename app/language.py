@@ -13,6 +13,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
+from app.health import healthz
+
 from app.access import site_of
 
 #: Translated by a machine: pages in these languages say so until a native reader has been through.
@@ -32,9 +34,10 @@ class LanguageMiddleware:
         response.headers["Content-Language"] = translation.get_language() or settings.LANGUAGE_CODE
         return response
 
-    def process_view(self, request: HttpRequest, *_view: Any) -> None:
+    def process_view(self, request: HttpRequest, view: Callable[..., Any], *_: Any) -> None:
         """Switch to the language that somebody chose."""
-        if chosen := _chosen(request):
+        # Whether the program is up is asked every few seconds, and answered without the database
+        if view is not healthz and (chosen := _chosen(request)):
             translation.activate(chosen)
             request.LANGUAGE_CODE = chosen
 

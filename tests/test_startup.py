@@ -425,7 +425,7 @@ class TestSweeping:
 class NoModel:
     """An ActiveModel's part towards the checks, with a release that cannot be used."""
 
-    label = None
+    label = release = None
     problem = UnusableRelease("release_missing")
 
     def load(self) -> None:
@@ -433,7 +433,7 @@ class NoModel:
 
 
 class SomeModel:
-    label, problem = "double@1", None
+    label, problem, release = "double@1", None, None
 
     def load(self) -> None:
         """Nothing to load."""
@@ -442,7 +442,7 @@ class SomeModel:
 class TestChecks:
     @pytest.mark.parametrize("code", sorted(checks.SENTENCES))
     def test_every_fault_can_be_read_out(self, code):
-        details = {"folder": "F", "free": "5", "file": "f", "code": "c"}
+        details = {"folder": "F", "free": "5", "file": "f", "code": "c", "bands": "b"}
 
         words = checks.Problem(code, details).sentence
 
