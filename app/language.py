@@ -13,9 +13,8 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
-from app.health import healthz
-
 from app.access import site_of
+from app.health import healthz
 
 #: Translated by a machine: pages in these languages say so until a native reader has been through.
 AWAITING_READER = frozenset({"fr", "pt", "es", "sw", "hi", "ar"})
