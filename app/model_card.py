@@ -34,5 +34,7 @@ def as_html(card: str) -> SafeString:
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+        if token.type == "table_open":
+            token.attrSet("tabindex", "0")  # wider than a phone: scrolled by keyboard too
         token.attrs.pop("style", None)  # the alignment of columns is the sheet's affair
     return mark_safe(markdown.renderer.render(tokens, markdown.options, {}))

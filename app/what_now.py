@@ -130,7 +130,8 @@ STEPS: dict[str, Steps] = {
     "format_not_supported": (_EXPORT, _PUT_IN, _SIGNS),
     "heic_not_supported": (
         _(
-            "On an iPhone: Settings, Camera, Formats, “Most Compatible”. Then photograph the film again."
+            "On an iPhone: Settings, Camera, Formats, “Most Compatible”. "
+            "Then photograph the film again."
         ),
         _("Or send the photograph by cable or mail: many phones turn it into JPEG then."),
         _PUT_IN,

@@ -61,6 +61,10 @@ def logged_in(browser: Browser, address: str) -> Iterator[Page]:
     assert complaints == []
 
 
+def sources(page: Page) -> list[str]:
+    return list(page.evaluate("[...document.images].map(image => image.src)"))
+
+
 def keys(page: Page, *names: str) -> None:
     for name in names:
         page.keyboard.press(name)
@@ -252,6 +256,8 @@ class TestHelp:
             assert not overflows(page), name
             broken = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"
             assert page.evaluate(broken) == []
+            kinds = {page.request.get(src).headers["content-type"] for src in sources(page)}
+            assert kinds <= {"image/webp"}
         assert complaints == []
 
     @pytest.mark.parametrize("size", SIZES)

@@ -232,7 +232,7 @@ class TestModelCard:
         assert {tag for tag, _ in found.found} <= {
             *("main", "p", "h2", "table", "thead", "tbody", "tr", "th", "td")
         }
-        assert all(not attributes for _, attributes in found.found)
+        assert {name for _, attributes in found.found for name in attributes} <= {"tabindex"}
 
 
 class TestPictures:
@@ -246,11 +246,6 @@ class TestPictures:
         assert {path.name for path in shipped.iterdir()} == {path.name for path in drawn}
         for path in drawn:
             assert alike(path, shipped / path.name), path.name
-
-    def test_a_browser_takes_them_for_pictures(self, client):
-        from whitenoise.media_types import MediaTypes
-
-        assert MediaTypes().get_type("clinic/help/usable.webp") == "image/webp"
 
 
 def alike(one: Path, other: Path) -> bool:
