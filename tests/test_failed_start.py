@@ -14,16 +14,17 @@ import threading
 import zipfile
 from collections import namedtuple
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from app import checks, database, failed_start, server, startup, worker
+from app import checks, database, failed_start, lan, server, startup, worker
 from app.failed_start import STEPS, page, send_on
 from app.instance_lock import InstanceLock
+from app.models import Study
 from app.stop import CannotStart
 from app.window import Wish
 from model_export.phantom import chest_film
@@ -212,6 +213,8 @@ class TestWhatStopsAStart:
         before = threading.active_count()
         monkeypatch.setattr(startup, "start_log", lambda _: None)
         monkeypatch.setattr(startup, "prepare_database", lambda: None)
+        monkeypatch.setattr(Study, "sweep_deleted", lambda: None)
+        monkeypatch.setattr(lan.door, "kept_for", lambda _: nullcontext())
         monkeypatch.setattr(worker, "recover", lambda **_: None)
         monkeypatch.setattr(worker.WorkerThread, "start", lambda _: None)
         monkeypatch.setattr(worker.WorkerThread, "stop", lambda _: None)

@@ -273,7 +273,7 @@ class TestWarning:
         children(reader, called=30, of=60)
         text = told(client)
         assert "Too many with pneumonia are missed: under 5 years" in text
-        assert "The computer found 30 of 60; it should find 94 %" in text
+        assert "At today's threshold the computer finds 30 of 60; it should find 94 %" in text
 
     def test_it_does_not_warn_where_all_is_as_the_card_says(self, client, reader):
         children(reader)
