@@ -333,3 +333,17 @@ class TestWaiting:
     def test_it_says_that_a_film_was_here_before(self, client):
         assert "was put in before" in html_of(client, answered(), again="")
         assert "was put in before" not in html_of(client, take_in(film_bytes(9)))
+
+
+class TestFromRightToLeft:
+    def test_the_number_of_a_study_keeps_its_order_inside_a_sentence(self, client, administrator):
+        administrator.language = "ar"
+        administrator.save()
+        study = answered()
+
+        assert f"\u2066{study.number}\u2069</h1>" in html_of(client, study)
+
+    def test_other_languages_get_it_as_it_is(self, client):
+        study = answered()
+
+        assert f"Study {study.number}</h1>" in html_of(client, study)

@@ -7,8 +7,8 @@ from typing import Any
 from django import template
 from django.conf import settings
 from django.utils.formats import number_format
+from django.utils.translation import get_language_bidi, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from app import checks, messages
 from app.models import UNFINISHED, Finding, Study
@@ -86,6 +86,15 @@ def _beside(share: float | None, other: float | None) -> str:
 def bar(share: float | None) -> str:
     """A share as a length for SVG, whatever the decimal comma of the reader."""
     return f"{100 * (share or 0.0):.2f}%"
+
+
+@register.filter
+def apart(text: str) -> str:
+    """A number inside a sentence that reads from the right: isolated, it keeps its own order.
+
+    Unicode Bidirectional Algorithm (UAX 9), LRI and PDI; other languages get it as it is.
+    """
+    return f"\u2066{text}\u2069" if get_language_bidi() else text
 
 
 @register.filter

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from app.models import Study, User
 
 LAPTOP, PHONE = (1366, 768), (360, 740)
+#: Pages that are longer than a picture of them is worth.
+LONG = ("worklist", "audit")
+PEOPLE = (
+    (3, "Mugisha Peter", 34.0),
+    (5, "Nakato Sarah", 6.0),
+    (13, "Tumwine Joseph", 2.0),
+    (14, "Akello Mercy", 0.75),
+    (15, "Ssali John", 61.0),
+    (16, "Atim Ruth", 4.0),
+    (17, "Byaruhanga Paul", 1.5),
+    (18, "Kato Samuel", 28.0),
+)
 PASSWORD = "right-lower-lobe-47"
 COLOURS = 128
 
@@ -77,7 +89,7 @@ def seed_studies(clinician: User) -> Study:
     page = np.full((900, 700), 255, np.uint8)
     page[100:800:30, 80:620] = 30
     take_in(encode(page, "PNG"), "referral letter.png")
-    for seed, name, age in ((3, "Mugisha Peter", 34.0), (5, "Nakato Sarah", 6.0)):
+    for seed, name, age in PEOPLE:
         patient = Patient.objects.create(name=name, number=f"K-{1000 + seed}")
         take_in(film(seed), f"{name}.png", age_years=age, patient=patient)
     grace = Patient.objects.create(
@@ -104,10 +116,12 @@ def seed_review(clinician: User) -> None:
     draw, label = np.random.default_rng(4), checks.model.label or ""
     for month in range(6, 0, -1):
         at = timezone.now() - timedelta(days=30 * month)
-        sick, clear = draw.beta(5, 2, 18), draw.beta(1.2, 6, 22)
+        sick, clear = draw.beta(22, 2, 18), draw.beta(1.2, 9, 22)
         for conclusion, scores in (("pneumonia", sick), ("no_pneumonia", clear)):
             given = [float(score) for score in scores]
-            read_studies(clinician, conclusion, given, model=label, at=at, threshold=0.3)
+            read = read_studies(clinician, conclusion, given, model=label, at=at, threshold=0.62)
+            for study in read:
+                study.refresh_standing()
 
 
 def shoot(browser: Browser, address: str, pages: dict[str, str], folder: Path) -> None:
@@ -132,7 +146,7 @@ def shoot(browser: Browser, address: str, pages: dict[str, str], folder: Path) -
                 page.goto(at)
                 page.wait_for_load_state("networkidle")
                 page.wait_for_timeout(600)
-                shot = page.screenshot(full_page=kind == "phone")
+                shot = page.screenshot(full_page=kind == "phone" and name not in LONG)
                 keep(shot, folder / f"{name}-{kind}-{language}.png")
             context.close()
 
