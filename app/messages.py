@@ -103,6 +103,9 @@ ACTIONS: Sentences = {
     "update_override": _("took a model update in spite of the clock"),
     "update_installed": _("installed a model update"),
     "update_gone_back": _("went back to the model before"),
+    "update_tried": _("tried a model update on this clinic's films"),
+    "update_decided": _("decided to install a model update"),
+    "update_discarded": _("discarded a model update"),
 }
 
 CANNOT_SAY: Sentences = {

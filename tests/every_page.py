@@ -33,6 +33,13 @@ NO_PAGE = {
     "choose-language",
     "camera-verdict",
     "lan-authority",
+    "update-take",
+    "update-try",
+    "update-cancel",
+    "update-install",
+    "update-discard",
+    "update-go-back",
+    "update-again",
 }
 
 

@@ -68,6 +68,10 @@ PAGES = """
     review-clear        administer      lan             administer
     lan-authority       view            add-phone       view
     camera              take_in         camera-verdict  take_in
+    updates             administer      update-take     administer
+    update-try          administer      update-cancel   administer
+    update-install      administer      update-discard  administer
+    update-go-back      administer      update-again    administer
     help                view            help-page       view
 """
 #: Open to whoever reaches the server, because nobody can be logged in yet.

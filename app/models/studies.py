@@ -262,13 +262,21 @@ class Study(models.Model):
             and _as_said(finding.age_years) != _as_said(self.age_years)
         ]
 
-    def ask_again(self, by: User | None) -> list[Instance]:
-        """Let the films wait again whose answer was given for another age; those that do. Queue
-        them in the same transaction.
+    def films_by_another_model(self, model: str) -> list[Instance]:
+        """The films whose newest answer another model than ``model`` (``name@version``) gave."""
+        return [
+            film
+            for film in self.instances.all()
+            if film.state == State.ANSWERED and (finding := film.finding) and finding.model != model
+        ]
+
+    def ask_again(self, by: User | None, of: str | None = None) -> list[Instance]:
+        """Let the films wait again whose answer was given for another age, or by another model than
+        ``of``; those that do. Queue them in the same transaction.
         """
         with transaction.atomic():
             Study.objects.select_for_update().get(pk=self.pk)
-            films = self.films_at_another_age
+            films = self.films_by_another_model(of) if of else self.films_at_another_age
             for film in films:
                 film.try_again()
                 AuditEvent.record(by, "analysis_asked_for", self, film=film.pk)
