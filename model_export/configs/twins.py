@@ -9,7 +9,7 @@ Result of one run (seed 1, the teachers of ``short``), 5 and 4 minutes: children
 ``short`` -0.001 to 0.003), adults against normal 0.91 (-0.03 to 0.03), against all the rest 0.79
 (-0.03 to 0.03), COVID 0.86 (-0.001 to 0.02), tuberculosis 0.72 (-0.11 to -0.08, more than the luck
 seen in other runs), peak in a box on 13 of 31 (11). Two times through all films teach nothing that
-travels; what the views of a film share is also who took it.
+travels; what two views of a film share may well be who took it.
 """
 
 import dataclasses
