@@ -283,6 +283,7 @@ def test_the_last_films_are_tried_and_the_flips_are_shown_with_their_studies(cli
     assert "2: “Likely” would be “Unlikely”" in text
     assert reverse("study", args=[study.number]) in page(client)
     assert f"{study.number} Likely (93 %) Unlikely (0 %) not read" in text
+    assert f"{OLD} {NEW} With pneumonia: found" in text
     assert "Time for a film (median) 33 ms" in text
     assert actions() == ["update_verified", "update_tried"]
     assert clinic.answering == OLD
