@@ -1,4 +1,4 @@
-"""Model updates in the real Chromium: on a laptop and on a phone, from the stick to the way back."""
+"""Model updates in the real Chromium, on a laptop and a phone: from the stick to the way back."""
 
 from __future__ import annotations
 
