@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LAPTOP, PHONE = (1366, 768), (360, 740)
 #: Pages that are longer than a picture of them is worth.
-LONG = ("worklist", "audit")
+LONG = ("worklist",)
 PEOPLE = (
     (3, "Mugisha Peter", 34.0),
     (5, "Nakato Sarah", 6.0),
@@ -72,7 +72,6 @@ def seed_clinic() -> dict[str, str]:
         "review": reverse("review"),
         "camera": reverse("camera"),
         "help": reverse("help"),
-        "audit": reverse("audit"),
     }
 
 
