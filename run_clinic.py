@@ -17,13 +17,17 @@ Without a command: serve, and open the browser.
   analyze   read films from files and folders, without a server
   worker    work the queue of films in a process of its own
   import-update   take a model from a stick
+  export-readings   write what was read, without identity, for the publisher
   create-user   enter a person who may log in
   check     look for faults of the installation, and say what to do
   version   say which version this is
 
 Each command explains its options with --help. Settings: CLINIC_HOME and others, see the README.
 """
-COMMANDS = ("serve", "analyze", "worker", "import-update", "create-user", "check", "version")
+COMMANDS = (
+    "serve", "analyze", "worker", "import-update", "export-readings", "create-user", "check",
+    "version",
+)  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

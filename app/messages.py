@@ -98,6 +98,7 @@ ACTIONS: Sentences = {
     "operating_point_withdrawn": _("gave a threshold back to the model"),
     "operating_points_cleared": _("removed unusable thresholds"),
     "review_exported": _("copied the table of “Is it right here?”"),
+    "readings_exported": _("wrote readings to a file for the publisher"),
     "update_verified": _("had a model update verified"),
     "update_refused": _("a model update was refused"),
     "update_override": _("took a model update in spite of the clock"),

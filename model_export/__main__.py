@@ -26,6 +26,8 @@ STAGES = {
     "evaluate": "score a release on labelled films through the clinic's own pipeline",
     "keys": "make, replace and withdraw the keys that sign updates",
     "publish": "sign a release and write the update file for the clinics",
+    "readings-key": "make the key that contributions of clinics are encrypted to",
+    "open-readings": "decrypt a contribution of a clinic into films and labels.csv",
     "card": "put reports of evaluate and the model card into a release",
 }
 
@@ -37,7 +39,8 @@ def main(arguments: list[str]) -> int:
     for name, purpose in STAGES.items():
         stages.add_parser(name, help=purpose, add_help=False)
     options, rest = parser.parse_known_args(arguments)
-    stage = importlib.import_module(f"model_export.{options.stage}")
+    module = options.stage.replace("-", "_")
+    stage = importlib.import_module(f"model_export.{module}")
     own = argparse.ArgumentParser(
         prog=f"python -m model_export {options.stage}", description=STAGES[options.stage]
     )
