@@ -139,7 +139,12 @@ def test_of_an_identity_planted_everywhere_nothing_is_in_the_file(
     export(stick / "out.clinicreadings")
     members = opened(stick / "out.clinicreadings", publisher)
     secrets = [MARK, study.number, reader.username, study.instances.get().sha256, "1.2.777"]
-    secrets += ["1971", f"{study.created_at:%Y-%m}", str(study.instances.get().sop_instance_uid)]
+    secrets += [
+        "19710203",
+        "1971-02",
+        f"{study.created_at:%Y-%m}",
+        str(study.instances.get().sop_instance_uid),
+    ]
     spellings = [
         spelt
         for secret in filter(None, secrets)
