@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import gettext
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from django.utils import translation
 from django.utils.formats import date_format, number_format
 
 from app import language
+from app.borrowed_words import BORROWED, BORROWED_PLURALS
 from app.models import Site
 from tests.people import browser, browser_of, enter
 from tests.studies import answered, take_in, turned_down
@@ -80,6 +82,55 @@ def entries(path: Path) -> dict[str, tuple[str, ...]]:
 
 def catalog(root: Path, code: str) -> Path:
     return root / "app" / "locale" / code / "LC_MESSAGES" / "django.po"
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+class TestEveryLanguage:
+    def test_it_has_all_of_todays_words_and_no_others(self, root, template, code):
+        wanted, there = entries(template), entries(catalog(root, code))
+
+        assert sorted(wanted.keys() - there.keys()) == []
+        assert sorted(there.keys() - wanted.keys()) == []
+
+    def test_it_is_complete(self, root, code):
+        text = catalog(root, code).read_text(encoding="utf-8")
+        untranslated = [key for key, said in entries(catalog(root, code)).items() if not all(said)]
+
+        assert untranslated == []
+        assert "#, fuzzy" not in text
+
+    def test_it_keeps_every_placeholder(self, root, code):
+        for key, said in entries(catalog(root, code)).items():
+            wanted = {*PLACEHOLDER.findall(key.rpartition("\x04")[2])}
+            for text in said:
+                assert {*PLACEHOLDER.findall(text)} <= wanted, (key, text)
+            # A form for one or two may say the number as a word; the last is for many
+            assert {*PLACEHOLDER.findall(said[-1])} == wanted, (key, said[-1])
+
+    def test_what_is_compiled_says_the_same(self, root, code):
+        with catalog(root, code).with_suffix(".mo").open("rb") as file:
+            compiled = gettext.GNUTranslations(file)
+        for key, said in entries(catalog(root, code)).items():
+            if "\x00" not in key and "\x04" not in key:
+                assert compiled.gettext(key) == said[0]
+
+    def test_its_file_says_whether_a_native_reader_has_been_through(self, root, code):
+        text = catalog(root, code).read_text(encoding="utf-8")
+
+        assert ("X-Translated-By: machine" in text) == (code in language.AWAITING_READER)
+
+    def test_it_says_what_pages_borrow_from_django(self, code):
+        with translation.override(code):
+            same = [words for words in BORROWED if str(translation.gettext(words)) == words]
+            plurals = [
+                str(words % {"min_length": 8, "limit_value": 8, "show_value": 9})
+                if "%(" in str(words)
+                else str(words % 8)
+                for words in BORROWED_PLURALS
+            ]
+
+        assert same == []
+        assert not [words for words in plurals if re.search(r"password|Ensure", words)]
 
 
 class Words(HTMLParser):
