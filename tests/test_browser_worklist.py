@@ -221,7 +221,7 @@ class TestFolder:
 
         expect(page.locator("#batch-line")).to_have_text("4 of 4 films stored")
         assert set(Study.objects.values_list("age_years", flat=True)) == {7.0}
-        assert page.input_value("#age") == ""
+        expect(page.locator("#age")).to_have_value("")
 
     def test_more_files_than_a_browser_lists_at_once_all_go_in(self, visit, tmp_path):
         folder = tmp_path / "many"
