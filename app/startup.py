@@ -7,6 +7,7 @@ start is a ``CannotStart`` with a sentence; nothing later runs.
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import logging
 import logging.handlers
@@ -84,6 +85,9 @@ class Start:
 
     def once(self) -> Wish:
         """From the data directory to the end of the pages, or to the page of what went wrong."""
+        # What an earlier try's window left behind goes in this thread, before there are others:
+        # Tcl ends the whole program where another thread collects it
+        gc.collect()
         with contextlib.ExitStack() as held:
             lock: InstanceLock | None = None
             try:
