@@ -192,6 +192,10 @@ class TestHundredFiles:
         assert asked == ["beforeunload"]
 
 
+# A file that is stored before its folder is listed is a batch of its own, and counted before it
+ALL_STORED = re.compile("^(4 of 4|3 of 3) films stored$")
+
+
 class TestFolder:
     @pytest.fixture
     def folder(self, tmp_path) -> Path:
@@ -219,8 +223,8 @@ class TestFolder:
         page.fill("#age", "7")
         drag_in(page, folder, single)
 
-        expect(page.locator("#batch-line")).to_have_text("4 of 4 films stored")
-        assert set(Study.objects.values_list("age_years", flat=True)) == {7.0}
+        expect(page.locator("#batch-line")).to_have_text(ALL_STORED)
+        assert list(Study.objects.values_list("age_years", flat=True)) == [7.0] * 4
         expect(page.locator("#age")).to_have_value("")
 
     def test_more_files_than_a_browser_lists_at_once_all_go_in(self, visit, tmp_path):
