@@ -34,10 +34,10 @@ from app.cxr.contribution_format import (
     film_member,
 )
 from app.cxr.deidentify import Cleaned, pseudonym, shifted_month, without_text
+from app.cxr.durable import sync_folder, write_durably
 from app.cxr.radiograph import UnreadableFilm, read_radiograph
 from app.cxr.release import age_band
 from app.models import AuditEvent, Finding, Instance, Reading, State, Study, User
-from app.updates.durable import settle, write_durably
 
 #: The publisher's public key, put there before the bundle is built (docs/contributions.md).
 PUBLISHER_KEY = Path(__file__).resolve().parents[1] / "assets" / "publisher" / "readings.pub"
@@ -162,8 +162,7 @@ def site_key() -> bytes:
     path = settings.DATA_DIR / SITE_KEY
     try:
         if not path.exists():
-            # mkstemp, on which this rests, lets nobody else read the file (0600)
-            write_durably(path, secrets.token_bytes(KEY_BYTES))
+            write_durably(path, secrets.token_bytes(KEY_BYTES), private=True)
         key = bytes(path.read_bytes())
     except OSError as error:
         raise NotExported("cannot_write") from error
@@ -297,7 +296,7 @@ def _let_go(new: Path, path: Path, by: User | None, made: Contribution) -> None:
         AuditEvent.record(by, "readings_exported", None, file=path.name, **details)
         # Last, so that a stick that is gone undoes the row
         new.replace(path)
-    settle(path.parent)
+    sync_folder(path.parent)
     with contextlib.suppress(OSError):  # at worst the same films leave again
         write_durably(settings.DATA_DIR / SENT, json.dumps(_sent() | made.sent).encode())
 

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from app import worker
+from app.cxr.durable import sync_folder
 from app.models import AuditEvent, Instance, Patient, State, Study, User
 
 logger = logging.getLogger(__name__)
@@ -240,8 +241,8 @@ def _study_of(belonging: Belonging) -> Study:
 
 
 def _received_before(known: Instance) -> Receipt:
-    """The same bytes again. A film that the program once failed on gets another try."""
-    if known.state == State.FAILED:
+    """The same bytes again. A film without an answer, given up or cancelled, gets another try."""
+    if known.state in (State.FAILED, State.CANCELLED):
         known.try_again()
         worker.enqueue(known)
     return Receipt(known, duplicate=True)
@@ -252,20 +253,10 @@ def _move(temporary: Path, final: Path) -> None:
     fresh = not final.parent.is_dir()
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary.replace(final)
-    _sync_folder(final.parent)
+    sync_folder(final.parent)
     if fresh:
-        _sync_folder(final.parent.parent)
-        _sync_folder(final.parent.parent.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows gives no handle to a folder; NTFS keeps a journal of its own
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync_folder(final.parent.parent)
+        sync_folder(final.parent.parent.parent)
 
 
 def _take_back(final: Path, sha256: str) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.cxr.durable import write_durably
 from app.cxr.metrics import Interval
 from app.cxr.release import AGE_BANDS, MANIFEST, UNKNOWN_AGE, Release
 from model_export.figures import Figures, thinned
@@ -47,23 +47,13 @@ def add_card(directory: Path, reports: Sequence[Figures]) -> Release:
     }
     for name, text in contents.items():
         manifest["files"][name] = hashlib.sha256(text.encode()).hexdigest()
-        _replace(directory / name, text)
+        write_durably(directory / name, text.encode())
     manifest.pop("localisation", None)
     located = localisation_of(reports)
     if located:
         manifest["localisation"] = located
-    _replace(directory / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_durably(directory / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     return Release.load(directory)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the whole file or nothing."""
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def localisation_of(reports: Iterable[Figures]) -> Figures | None:

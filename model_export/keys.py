@@ -26,6 +26,7 @@ from model_export.publisher import (
     ROOT_DAYS,
     CannotSign,
     Publisher,
+    add_keys_argument,
     ask,
     in_days,
 )
@@ -134,14 +135,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own = steps.add_parser(step, help=words, description=words)
         if step in ("rotate", "revoke"):
             own.add_argument("name", help="name of the key, such as release-2")
-        own.add_argument(
-            "--keys",
-            type=Path,
-            nargs="+",
-            required=True,
-            metavar="DIR",
-            help="the publisher's folder, then further folders with key files",
-        )
+        add_keys_argument(own)
 
 
 def main(options: argparse.Namespace) -> int:

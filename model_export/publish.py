@@ -20,6 +20,7 @@ from typing import Any
 
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
+from app.cxr.durable import write_durably
 from app.cxr.model import Model
 from app.cxr.release import MANIFEST, Release, UnusableRelease
 from app.cxr.update_format import (
@@ -35,7 +36,7 @@ from app.cxr.update_format import (
     clash,
     may_travel,
 )
-from model_export.publisher import CannotSign, Publisher, ask, in_days, write_public
+from model_export.publisher import CannotSign, Publisher, add_keys_argument, ask, in_days
 
 HASH = ["sha256"]
 VALID_DAYS = 365
@@ -57,8 +58,8 @@ def publish(
     parts = signed_parts(publisher, contents, in_days(days))
     # Before the file: a version number that might be out there is never given twice
     for role, content in parts.items():
-        write_public(publisher.folder / f"{role}.json", content)
-    write_public(out, packed(publisher, parts, contents))
+        write_durably(publisher.folder / f"{role}.json", content)
+    write_durably(out, packed(publisher, parts, contents))
     return info
 
 
@@ -174,14 +175,7 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of this stage."""
     parser.add_argument("--release", type=Path, required=True, help="folder of the release")
-    parser.add_argument(
-        "--keys",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="the publisher's folder, then further folders with key files",
-    )
+    add_keys_argument(parser)
     parser.add_argument("--notes", type=Path, required=True, help="release notes, plain text")
     parser.add_argument(
         "--minimum-program", required=True, help="oldest program that may take it, such as 0.1.0"

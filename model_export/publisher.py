@@ -12,6 +12,7 @@ together and are the newest.
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import getpass
 import os
@@ -30,6 +31,8 @@ from cryptography.hazmat.primitives.serialization import (
 from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import Metadata, Root
+
+from app.cxr.durable import write_durably
 
 #: Kind of key: how many there are, and how many of them must sign.
 KINDS = {"root": (3, 2), "release": (3, 2), "courier": (1, 1)}
@@ -180,7 +183,7 @@ class Publisher:
             write_secret(path, secret)
         self._unwritten.clear()
         path = self.root_path(metadata.signed.version)
-        write_public(path, metadata.to_bytes())
+        write_durably(path, metadata.to_bytes())
         return path
 
 
@@ -207,15 +210,16 @@ def write_secret(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_public(path: Path, content: bytes) -> None:
-    """A file in place of the old one, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+def add_keys_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare where a stage finds the publisher's keys."""
+    parser.add_argument(
+        "--keys",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="the publisher's folder, then further folders with key files",
+    )
 
 
 def ask(question: str) -> str:

@@ -105,6 +105,14 @@ def client(administrator: User) -> Client:
     return browser_of(administrator)
 
 
+@pytest.fixture
+def blind(site: Site) -> Site:
+    """The clinic, if clinicians read its films before they see the answer, from the beginning."""
+    site.blind_first_read = True
+    site.save()
+    return site
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder of the program's source."""

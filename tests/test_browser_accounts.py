@@ -305,3 +305,4 @@ class TestHelp:
         put_in(logged_in, ("again.png", content.getvalue()))
 
         logged_in.wait_for_url("**/studies/**")
+        expect(logged_in.locator(".reading")).to_be_visible()

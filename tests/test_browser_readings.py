@@ -34,13 +34,6 @@ def reader(site: Site) -> User:
 
 
 @pytest.fixture
-def blind(site: Site) -> Site:
-    site.blind_first_read = True
-    site.save()
-    return site
-
-
-@pytest.fixture
 def look(browser: Browser, live_server, reader: User) -> Iterator[Open]:
     """Open a study in a browser of the reader's; what its scripts complain of fails the test."""
     cookie = browser_of(reader).cookies[settings.SESSION_COOKIE_NAME].value

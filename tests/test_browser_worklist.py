@@ -362,6 +362,7 @@ class TestScanner:
         self.scan(page, study.number)
 
         page.wait_for_url(f"**/studies/{study.number}/")
+        expect(page.get_by_role("heading", level=1)).to_contain_text(study.number)
 
     def test_the_number_of_a_patient_opens_the_studies_of_that_patient(self, visit):
         theirs, _other = answered(), answered(seed=2)
@@ -380,6 +381,7 @@ class TestScanner:
         self.scan(page, study.number)
 
         page.wait_for_url(f"**/studies/{study.number}/")
+        expect(page.get_by_role("heading", level=1)).to_contain_text(study.number)
 
     def test_typing_into_another_field_stays_there(self, visit):
         page = visit()

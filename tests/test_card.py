@@ -95,15 +95,15 @@ def test_a_release_left_half_done_does_not_load_and_is_put_right_by_running_agai
 ):
     add_card(folder, [report])
     changed = {**report, "title": "Measured anew"}
-    replace = card._replace
+    write = card.write_durably
 
-    def fail_at_the_manifest(path: Path, text: str) -> None:
+    def fail_at_the_manifest(path: Path, content: bytes) -> None:
         if path.name == "manifest.json":
             raise OSError
-        replace(path, text)
+        write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(card, "_replace", fail_at_the_manifest)
+        patch.setattr(card, "write_durably", fail_at_the_manifest)
         with pytest.raises(OSError):
             add_card(folder, [changed])
     with pytest.raises(UnusableRelease):

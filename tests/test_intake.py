@@ -159,9 +159,10 @@ class TestTheSameBytesAgain:
 
         assert instance.path.read_bytes() == FILM
 
-    def test_they_give_a_film_that_was_given_up_another_try(self, data_dir):
+    @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
+    def test_they_give_a_film_without_an_answer_another_try(self, data_dir, state):
         instance = take_in().instance
-        Instance.objects.update(state=State.FAILED, attempts=3)
+        Instance.objects.update(state=state, attempts=3)
 
         take_in()
 

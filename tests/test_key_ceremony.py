@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -203,7 +204,12 @@ def test_a_short_passphrase_makes_no_key(tmp_path):
 def test_each_key_may_have_a_passphrase_of_its_own(tmp_path):
     own = [f"passphrase number {number}" for number in range(7)]
     keys("create", folders=[tmp_path], passphrases=own)
+    before = (tmp_path / "1.root.json").read_bytes()
     keys("renew", folders=[tmp_path], passphrases=own[:3])
+
+    renewed = (tmp_path / "2.root.json").read_bytes()
+    assert json.loads(renewed)["signed"]["version"] == 2
+    assert json.loads(renewed)["signed"]["keys"] == json.loads(before)["signed"]["keys"]
 
 
 def test_the_root_holds_nothing_secret_and_the_repository_no_key(ceremony, root):

@@ -401,6 +401,7 @@ class TestHowMuchItBears:
         with secured(opened, ATTACKER) as sock:
             sock.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{opened.port}\r\n\r\n".encode())
             wait_for(lambda: sent == ["closed"], pause=0.05)
+        assert is_answered(opened)
 
     def test_an_idle_connection_is_closed_and_makes_room(self, opened, monkeypatch):
         opened._server.timeout = 0.2
@@ -595,7 +596,11 @@ class TestCertificate:
         self.made(tmp_path, "192.168.1.5")
         (tmp_path / name).write_bytes(damage)
 
-        tls.context_of(str((self.made(tmp_path, "192.168.1.5") and tmp_path) / certificate.DOOR))
+        again = self.made(tmp_path, "192.168.1.5")
+
+        assert (tmp_path / name).read_bytes() != damage
+        assert tls.context_of(str(tmp_path / certificate.DOOR)).cert_store_stats() is not None
+        assert again.is_fresh(datetime.now(UTC))
 
     @posix_only
     def test_its_keys_are_for_this_user_alone(self, opened, data_dir):
@@ -815,6 +820,8 @@ class TestSwitch:
             sock.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{kept.port}\r\n\r\n".encode())
             wait_for(lambda: not kept.is_open, pause=0.05)
         lan.switch(False, by=administrator)
+
+        assert not kept.is_open
 
     def test_its_keys_are_in_no_diagnostics_and_no_backup(self, administrator, kept, data_dir):
         from app import database, diagnostics

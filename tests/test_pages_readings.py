@@ -18,14 +18,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 
 
 @pytest.fixture
-def blind(site: Site) -> Site:
-    """A clinic of blind first reads from the beginning."""
-    site.blind_first_read = True
-    site.save()
-    return site
-
-
-@pytest.fixture
 def reader(site: Site) -> User:
     return enter(Role.CLINICIAN, full_name="Achieng Odhiambo")
 

@@ -14,14 +14,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 
 
 @pytest.fixture
-def blind(site: Site) -> Site:
-    """A clinic that has worked with blind first reads from the beginning."""
-    site.blind_first_read = True
-    site.save()
-    return site
-
-
-@pytest.fixture
 def reader(site: Site) -> User:
     return enter(Role.CLINICIAN)
 

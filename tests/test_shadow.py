@@ -17,7 +17,6 @@ from app.cxr.release import MANIFEST, Release
 from app.models import AuditEvent, Finding, Reading, Study
 from app.updates import clinic as clinic_updates
 from app.updates import shadow, sticks
-from app.updates.refused import UpdateRefused
 from app.updates.shadow import Given, Row, ShadowRun, Trial
 from tests.people import enter
 from tests.studies import answer, film_bytes, take_in, turned_down
@@ -244,16 +243,6 @@ def test_flips_are_counted_by_kind_the_commonest_first():
     assert trial.kinds == [("cannot_say", "likely", 2), ("likely", "unlikely", 1)]
     assert (trial.old_milliseconds, trial.new_milliseconds) == (1.0, 3.0)
     assert Trial.from_json(trial.to_json()) == trial
-
-
-def test_a_release_that_fails_its_self_test_is_refused(tmp_path):
-    def spoil(manifest: dict[str, Any]) -> None:
-        manifest["self_test"][0]["logit"] += 1.0
-
-    shadow.self_test(Release.load(make_release(tmp_path / "good")))
-    with pytest.raises(UpdateRefused) as caught:
-        shadow.self_test(Release.load(make_release(tmp_path / "bad", spoil)))
-    assert caught.value.code == "self_test_failed"
 
 
 # --- analysed again, one study at a time --------------------------------------------------------

@@ -162,14 +162,14 @@ def test_a_local_operating_point_lapses_at_the_switch_and_is_back_with_its_relea
 
 
 def test_what_was_discarded_leaves_nothing_behind(clinic):
-    discard(clinic.stage())
+    discard(clinic.stage().folder)
     assert list((clinic.data / "releases").iterdir()) == []
     assert clinic.answering == "tiny@1.0.0"
 
 
 def test_a_declined_update_shuts_out_no_older_one(clinic):
     older = shutil.copy(clinic.stick("1.1.0"), clinic.folder / "older")
-    discard(clinic.stage(clinic.stick("1.2.3")))
+    discard(clinic.stage(clinic.stick("1.2.3")).folder)
     assert clinic.install(clinic.stage(older)).label == "tiny@1.1.0"
 
 
@@ -197,6 +197,17 @@ def unchanged(clinic: Clinic) -> bool:
 def test_a_model_that_fails_its_self_test_here_is_refused(clinic):
     case = {"file": "self_test/film.png", "logit": 9.0, "tolerance": 0.01}
     assert refusal(clinic.stage, clinic.stick(self_test=[case])) == "self_test_failed"
+    assert unchanged(clinic)
+    assert waiting(clinic.data) == []
+
+
+def test_one_that_a_power_cut_left_untried_is_tried_before_the_switch(clinic, monkeypatch):
+    case = {"file": "self_test/film.png", "logit": 9.0, "tolerance": 0.01}
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr("app.updates.install._tried", lambda release: release)
+        staged = clinic.stage(clinic.stick(self_test=[case]))
+
+    assert refusal(clinic.install, staged) == "self_test_failed"
     assert unchanged(clinic)
 
 
@@ -346,14 +357,14 @@ def test_a_stick_pulled_out_at_any_moment_changes_nothing_and_is_taken_up_again(
     stick = clinic.stick()
     with pytest.MonkeyPatch.context() as patch:
         read = counting(patch, None)
-        discard(clinic.stage(stick))
+        discard(clinic.stage(stick).folder)
     assert len(read) > 10
     for moment in range(1, len(read) + 1):
         with pytest.MonkeyPatch.context() as patch:
             counting(patch, moment)
             assert refusal(clinic.stage, stick) == "stick_gone"
         assert unchanged(clinic)
-        discard(clinic.stage(stick))
+        discard(clinic.stage(stick).folder)
 
 
 def test_what_was_brought_over_whole_is_not_read_again(clinic, monkeypatch):

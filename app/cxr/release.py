@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from app.cxr.durable import write_durably
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -378,16 +378,8 @@ def read_active(data_directory: Path) -> dict[str, Any]:
 
 def write_active(data_directory: Path, active: Mapping[str, Any]) -> None:
     """Put ``active.json`` in place of the old one, whole or not at all; raises OSError."""
-    handle, name = tempfile.mkstemp(dir=data_directory, prefix=ACTIVE, suffix=".new")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(active, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(data_directory / ACTIVE)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    text = json.dumps(active, indent=1, allow_nan=False)
+    write_durably(data_directory / ACTIVE, text.encode())
 
 
 def _is_inside(name: str) -> bool:

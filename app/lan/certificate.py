@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from app.cxr.durable import write_durably
 from app.lan.addresses import LOCAL_NETWORKS
 
 FOLDER = "lan"
@@ -211,18 +211,10 @@ def _read(path: Path) -> Certificate | None:
 def _write(path: Path, made: Certificate) -> None:
     """Key and certificate in one file that nobody else can read, whole or not at all."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(
-            made.key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        file.write(made.parsed.public_bytes(serialization.Encoding.PEM))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    key = made.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    certificate = made.parsed.public_bytes(serialization.Encoding.PEM)
+    write_durably(path, key + certificate, private=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date
 from typing import Any, NoReturn
 
 from django.db import models
@@ -22,6 +24,26 @@ class Written(models.QuerySet["AuditEvent"]):
     def delete(self) -> NoReturn:
         """Refuse."""
         raise TypeError(UNCHANGED)
+
+
+def changes(before: models.Model, values: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Which ``values`` differ from those of a row, each as [before, after], for the audit."""
+    return {
+        name: [as_kept(getattr(before, name)), as_kept(value)]
+        for name, value in values.items()
+        if getattr(before, name) != value
+    }
+
+
+def as_kept(value: Any) -> Any:
+    """A value as the audit keeps it: a day in ISO 8601, a row by number and words, since it may
+    go.
+    """
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, models.Model):
+        return {str(value._meta.model_name): value.pk, "name": str(value)}
+    return value
 
 
 class AuditEvent(models.Model):

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from app.models.audit import AuditEvent
+from app.models.audit import AuditEvent, as_kept, changes
 from app.models.people import User
 from app.models.words import same_words, searchable
 
@@ -73,7 +73,7 @@ class Patient(models.Model):
         """A new patient; audited."""
         with transaction.atomic():
             patient = cls.objects.create(**values)
-            changed = {n: [_plain(empty), _plain(v)] for n, empty, v in _filled(values)}
+            changed = {n: [as_kept(empty), as_kept(v)] for n, empty, v in _filled(values)}
             AuditEvent.record(by, "patient_entered", patient, patient=patient.pk, changed=changed)
         return patient
 
@@ -157,11 +157,7 @@ class Patient(models.Model):
         """Take over new values; what changed, each as [before, after], which the audit keeps."""
         with transaction.atomic():
             before = Patient.objects.select_for_update().get(pk=self.pk)
-            changed = {
-                name: [_plain(getattr(before, name)), _plain(value)]
-                for name, value in values.items()
-                if getattr(before, name) != value
-            }
+            changed = changes(before, values)
             if not changed:
                 return {}
             for name in changed:
@@ -183,11 +179,12 @@ class Patient(models.Model):
         with transaction.atomic():
             other = Patient.objects.select_for_update().get(pk=other.pk)
             self.refresh_from_db(from_queryset=Patient.objects.select_for_update())
-            lost = {name: _plain(getattr(other, name)) for name in self.FIELDS}
-            gained = [n for n in self.FIELDS if not getattr(self, n) and getattr(other, n)]
-            changed = {n: [_plain(getattr(self, n)), lost[n]] for n in gained}
-            for name in gained:
-                setattr(self, name, getattr(other, name))
+            lost = {name: as_kept(getattr(other, name)) for name in self.FIELDS}
+            lacking = [name for name in self.FIELDS if not getattr(self, name)]
+            gained = {n: value for n in lacking if (value := getattr(other, n))}
+            changed = changes(self, gained)
+            for name, value in gained.items():
+                setattr(self, name, value)
             self.save()
             moving: list[Study] = list(other.studies.all())
             AuditEvent.record(
@@ -209,7 +206,7 @@ class Patient(models.Model):
     def remove(self, by: User | None) -> None:
         """Delete a patient without studies; audited. Raises ProtectedError where there is one."""
         with transaction.atomic():
-            was = {name: _plain(getattr(self, name)) for name in self.FIELDS}
+            was = {name: as_kept(getattr(self, name)) for name in self.FIELDS}
             AuditEvent.record(by, "patient_deleted", self, patient=self.pk, was=was)
             self.delete()
 
@@ -226,7 +223,3 @@ class Patient(models.Model):
 def _filled(values: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """What was entered: name, its empty value, value."""
     return [(n, None if n == "birth_date" else "", v) for n, v in values.items() if v]
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, date) else value

@@ -14,7 +14,7 @@ from django.db.models import Case, Exists, OuterRef, Prefetch, Value, When
 from django.db.models.expressions import Combinable
 from django.utils import timezone
 
-from app.models.audit import AuditEvent
+from app.models.audit import AuditEvent, changes
 from app.models.patients import Patient, Sex
 from app.models.people import Role, User
 from app.models.site import Site
@@ -239,11 +239,7 @@ class Study(models.Model):
         """Take over new values of the study's own; what changed, which the audit keeps."""
         with transaction.atomic():
             before = Study.objects.select_for_update().get(pk=self.pk)
-            changed = {
-                name: [_plain(getattr(before, name)), _plain(value)]
-                for name, value in values.items()
-                if getattr(before, name) != value
-            }
+            changed = changes(before, values)
             if changed:
                 for name in changed:
                     setattr(self, name, values[name])
@@ -363,13 +359,6 @@ def _hidden_from(user: User) -> Combinable:
 def _as_said(years: float | None) -> int | float | None:
     """An age as people say it: in whole months under two years, then in whole years."""
     return years if years is None else int(years * 12 + 0.01) / 12 if years < 2 else int(years)
-
-
-def _plain(value: Any) -> Any:
-    """A value as the audit keeps it: a patient by number and name, since the row may go."""
-    if isinstance(value, Patient):
-        return {"patient": value.pk, "name": str(value)}
-    return value
 
 
 class Instance(models.Model):

@@ -23,6 +23,7 @@ from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile
 
 from app.cxr import release as released
+from app.cxr.durable import sync_folder, write_durably
 from app.cxr.release import (
     FACTORY,
     MANIFEST,
@@ -34,8 +35,7 @@ from app.cxr.release import (
 from app.cxr.update_format import INFO, KEPT, LARGEST_METADATA, RELEASE, TARGETS, role_of
 from app.instance_lock import lock_file
 from app.updates.archive import Archive, Folder
-from app.updates.durable import settle, write_durably, writing
-from app.updates.refused import UpdateRefused
+from app.updates.refused import UpdateRefused, writing
 from app.updates.verify import Trust, Update, open_update, read_target, remember, verify
 
 logger = logging.getLogger(__name__)
@@ -76,9 +76,14 @@ def stage(path: Path, trust: Trust, data_directory: Path) -> Staged:
             for target in _of_release(update):
                 _bring(archive, target, folder / target.path.removeprefix(RELEASE))
             _keep_metadata(archive, update, folder / KEPT)
-        settle(folder)
-        settle(folder.parent)
-        return Staged(update, folder, _tried(_whole(folder, update)))
+        sync_folder(folder)
+        sync_folder(folder.parent)
+        release = _whole(folder, update)
+        try:
+            return Staged(update, folder, _tried(release))
+        except UpdateRefused:
+            discard(folder)  # whole, and yet nothing to decide on
+            raise
 
 
 def waiting(data_directory: Path) -> list[Path]:
@@ -100,10 +105,10 @@ def reopen(folder: Path, trust: Trust) -> Staged:
         return Staged(update, folder, _whole(folder, update))
 
 
-def discard(staged: Staged) -> None:
-    """Remove what was staged; raises UpdateRefused where the disk will not."""
+def discard(folder: Path) -> None:
+    """Remove what was staged in a folder; raises UpdateRefused where the disk will not."""
     with writing():
-        shutil.rmtree(staged.folder)
+        shutil.rmtree(folder)
 
 
 def install(
@@ -117,12 +122,15 @@ def install(
 
     ``despite``: codes of the doubts that an administrator has decided to override.
     """
-    update = reopen(staged.folder, trust).update
+    again = reopen(staged.folder, trust)
+    update = again.update
     open_doubts = [doubt for doubt in update.doubts(now) if doubt.code not in despite]
     if open_doubts:
         raise UpdateRefused("doubts_open", doubts=tuple(open_doubts))
     with writing(), _alone(data_directory):
         _refuse_if_reused(update, data_directory)
+        # A power cut may have left one that was never tried
+        _tried(again.release)
         # First: a crash from here on may leave the old model, but never lets an older one in
         remember(update, trust.state)
         folder = _put_in_place(staged.folder, update)
@@ -196,7 +204,7 @@ def _bring(archive: Archive, target: TargetFile, path: Path) -> None:
         part.unlink()
         raise UpdateRefused("content_changed", member=TARGETS + target.path)
     part.replace(path)
-    settle(path.parent)
+    sync_folder(path.parent)
 
 
 def _matches(path: Path, target: TargetFile) -> bool:
@@ -302,7 +310,7 @@ def _put_in_place(new: Path, update: Update) -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
     new.rename(folder)
-    settle(folder.parent)
+    sync_folder(folder.parent)
     shutil.rmtree(folder.with_name(folder.name + DAMAGED), ignore_errors=True)
     return folder
 
@@ -315,7 +323,7 @@ def _switch(data_directory: Path, to: str) -> None:
     if active["release"] != to:
         active |= {"release": to, "previous": active["release"]}
         write_active(data_directory, active)
-        settle(data_directory)
+        sync_folder(data_directory)
     logger.info("the model that answers is now %s", to)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import errno
+from collections.abc import Iterator, Mapping
+
+# Windows says it in numbers of its own, which Python turns into ENOSPC
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class UpdateRefused(Exception):
@@ -14,6 +19,16 @@ class UpdateRefused(Exception):
         super().__init__(f"{code} {details}" if details else code)
         self.code = code
         self.details: Mapping[str, object] = details
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """What this computer's disk will not do, as UpdateRefused."""
+    try:
+        yield
+    except OSError as error:
+        code = "disk_full" if error.errno in _FULL else "cannot_write"
+        raise UpdateRefused(code) from error
 
 
 #: Of the file and the stick.

@@ -27,7 +27,6 @@ from app import checks, worker
 from app.cxr.release import MANIFEST, Release, UnusableRelease
 from app.instance_lock import write_atomically
 from app.models import Finding, Instance, Reading, State, Study
-from app.updates.refused import UpdateRefused
 
 if TYPE_CHECKING:
     from app.cxr.local_review import Accuracy
@@ -182,21 +181,6 @@ def last_films(many: int = FILMS) -> list[Film]:
         for study in studies
         if (finding := study.finding) is not None
     ]
-
-
-def self_test(release: Release) -> None:
-    """Let a release answer its self-test films here; raises UpdateRefused.
-
-    A power cut may have left one that was never tried.
-    """
-    from app.cxr.model import Model
-
-    try:
-        failed = Model.load(release).self_test()
-    except UnusableRelease as error:
-        raise UpdateRefused("release_unusable", reason=error.code) from error
-    if failed:
-        raise UpdateRefused("self_test_failed", films=", ".join(failed))
 
 
 class ShadowRun:

@@ -27,6 +27,7 @@ from tuf.api.metadata import (
 )
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
+from app.cxr.durable import write_durably
 from app.cxr.update_format import (
     INFO,
     LARGEST_INFO,
@@ -42,8 +43,7 @@ from app.cxr.update_format import (
     role_of,
 )
 from app.updates.archive import Archive, Source
-from app.updates.durable import write_durably, writing
-from app.updates.refused import UpdateRefused
+from app.updates.refused import UpdateRefused, writing
 
 ROOT_HISTORY = "root_history"
 # Before all that ever expires: expiry is judged in ``Update.doubts``, and by nobody else

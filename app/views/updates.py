@@ -5,7 +5,6 @@ What verifies them takes its time to import, and few requests need it: it is imp
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from functools import wraps
@@ -27,9 +26,9 @@ from app import checks, worker
 from app.access import Permission, requires, user_of
 from app.cxr.release import BANDS, Release
 from app.cxr.update_format import LARGEST_FILE, SUFFIX
-from app.models import AuditEvent, Study, User
+from app.models import AuditEvent, Study
 from app.updates import shadow, sticks
-from app.updates.refused import UpdateRefused
+from app.updates.refused import UpdateRefused, writing
 
 if TYPE_CHECKING:
     from app.updates.install import Staged
@@ -139,11 +138,13 @@ def _trial_of(release: Release | None) -> shadow.Trial | None:
 @action
 def take(request: HttpRequest) -> HttpResponse:
     """Bring an update to this computer, from a stick (``stick``: its path) or the browser."""
+    from app.updates import clinic
+
     if sent := request.FILES.get("file"):
         with tempfile.TemporaryDirectory(dir=settings.TEMPORARY_DIR, prefix="update-") as folder:
-            _prepare(_kept(sent, Path(folder)), user_of(request))
+            clinic.prepare(_kept(sent, Path(folder)), user_of(request))
     elif path := next((p for p in sticks.find() if str(p) == request.POST.get("stick")), None):
-        _prepare(path, user_of(request))
+        clinic.prepare(path, user_of(request))
     elif "stick" in request.POST:
         raise UpdateRefused("file_missing")
     else:
@@ -153,8 +154,6 @@ def take(request: HttpRequest) -> HttpResponse:
 
 def _kept(sent: UploadedFile, folder: Path) -> Path:
     """The bytes of a file from the browser, in a folder; raises UpdateRefused."""
-    from app.updates.durable import writing
-
     if (sent.size or 0) > LARGEST_FILE:
         raise UpdateRefused("too_large")
     path = folder / f"sent{SUFFIX}"
@@ -164,34 +163,10 @@ def _kept(sent: UploadedFile, folder: Path) -> Path:
     return path
 
 
-def _prepare(path: Path, by: User) -> None:
-    from app.updates import clinic
-    from app.updates.install import waiting
-
-    earlier = waiting(settings.DATA_DIR)
-    try:
-        clinic.prepare(path, by)
-    except UpdateRefused:
-        # What came over whole and failed its trial must not wait to be decided on
-        for folder in waiting(settings.DATA_DIR):
-            if folder not in earlier:
-                _remove(folder)
-        raise
-
-
-def _remove(folder: Path) -> None:
-    from app.updates.durable import writing
-
-    with writing():
-        shutil.rmtree(folder)
-
-
 @requires(Permission.ADMINISTER)
 @action
 def try_out(request: HttpRequest) -> HttpResponse:
     """Start the shadow run over the last films."""
-    from app.updates.durable import writing
-
     staged = _staged()
     asked = request.POST.get("films", "")
     films = shadow.last_films(
@@ -235,7 +210,6 @@ def install(request: HttpRequest) -> HttpResponse:
     if despite and not reason:
         notes.error(request, _("Write down why you install it all the same."))
         return redirect("updates")
-    shadow.self_test(staged.release)
     user, trial = user_of(request), _trial_of(staged.release)
     tried = {"films": len(trial.rows), "flips": len(trial.flips)} if trial else None
     AuditEvent.record(
@@ -249,9 +223,11 @@ def install(request: HttpRequest) -> HttpResponse:
 @action
 def discard(request: HttpRequest) -> HttpResponse:
     """Remove the update that waits; the model in use stays."""
+    from app.updates import install as staging
+
     shadow.run.stop()
     if folder := _folder():
-        _remove(folder)
+        staging.discard(folder)
         name = folder.name.removesuffix(".new")
         AuditEvent.record(user_of(request), "update_discarded", release=name)
         notes.success(request, _("Discarded. The model in use stays."))

@@ -13,8 +13,8 @@ from django.utils.translation import ngettext
 
 from app import contributions, startup
 from app.contributions import Contribution, NotExported
+from app.cxr.durable import write_durably
 from app.stop import CannotStart
-from app.updates.durable import write_durably
 
 REFUSED, USAGE = 1, 2
 
