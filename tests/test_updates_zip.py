@@ -6,18 +6,22 @@ import io
 import json
 import stat
 import struct
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from app.cxr import release as release_module
 from app.cxr import update_format
 from app.cxr.update_format import clash, is_fit_name, may_travel
 from app.update_words import refusal_words
+from app.updates import install
 from app.updates.archive import Archive, Folder
 from app.updates.refused import UpdateRefused
 from app.updates.verify import Trust, open_update
@@ -277,9 +281,46 @@ TAKEN_OR_REFUSED = {"tiny@1.2.3"} | {
 }  # fmt: skip
 
 
-def newcomer(folder: Path) -> Trust:
-    (folder / "tmp").mkdir()
-    return Trust(PUBLISHER.first_root, folder / "tuf", folder / "tmp", "0.1.0", BUILT)
+@pytest.fixture(scope="module", autouse=True)
+def no_factory(tmp_path_factory) -> Iterator[None]:
+    """Staging looks at the factory's release each time; here is none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(release_module, "FACTORY_DIRECTORY", tmp_path_factory.mktemp("none"))
+        yield
+
+
+@contextmanager
+def newcomer() -> Iterator[Trust]:
+    """A computer that has seen no update yet."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for one in ("tmp", "data"):
+            (folder / one).mkdir()
+        yield Trust(PUBLISHER.first_root, folder / "tuf", folder / "tmp", "0.1.0", BUILT)
+
+
+def brought(content: bytes) -> str:
+    """As ``outcome`` on a new computer, and on until each file of the release lies there."""
+    with newcomer() as trust:
+        told = outcome(content, trust)
+        if told != "tiny@1.2.3":
+            return told
+        folder = trust.scratch.parent
+        with pytest.raises(UpdateRefused) as caught:
+            install.stage(folder / "u.clinicupdate", trust, folder / "data")
+        if caught.value.code != "release_unusable":
+            return caught.value.code
+        # Its files are no model, which is found out once all of them are there
+        staged = folder / "data" / "releases" / "tiny-1.2.3.new"
+        for name in ("manifest.json", "model.onnx"):
+            assert (staged / name).read_bytes() == PUBLISHER.files[f"release/{name}"]
+        return told
+
+
+def test_the_honest_file_is_brought_over_whole_and_a_changed_one_is_not():
+    assert brought(HONEST) == "tiny@1.2.3"
+    changed = PUBLISHER.members | {"targets/release/model.onnx": b"Graph" + b"graph" * 99}
+    assert brought(packed(changed)) == "content_changed"
 
 
 def replaced(content: bytes, at: float, instead: bytes) -> bytes:
@@ -292,18 +333,16 @@ places = st.floats(0, 1, exclude_max=True)
 
 
 @given(at=places, instead=st.binary(min_size=1, max_size=8))
-def test_bytes_changed_anywhere_are_refused_or_change_nothing(tmp_path_factory, at, instead):
-    trust = newcomer(tmp_path_factory.mktemp("lot"))
-    assert outcome(replaced(HONEST, at, instead), trust) in TAKEN_OR_REFUSED
+def test_bytes_changed_anywhere_are_refused_or_change_nothing(at, instead):
+    assert brought(replaced(HONEST, at, instead)) in TAKEN_OR_REFUSED
 
 
 @given(at=places, length=st.integers(0, 40), instead=st.binary(max_size=8))
-def test_bytes_put_in_or_left_out_are_refused(tmp_path_factory, at, length, instead):
-    trust = newcomer(tmp_path_factory.mktemp("lot"))
+def test_bytes_put_in_or_left_out_are_refused(at, length, instead):
     start = int(at * len(HONEST))
     content = HONEST[:start] + instead + HONEST[start + length :]
     assume(len(content) != len(HONEST))
-    assert outcome(content, trust) in TAKEN_OR_REFUSED - {"tiny@1.2.3"}
+    assert brought(content) in TAKEN_OR_REFUSED - {"tiny@1.2.3"}
 
 
 SIGNED = [name for name in PUBLISHER.members if not name.endswith("1.root.json")]
@@ -316,15 +355,14 @@ JSON_PIECES = st.sampled_from([b'"', b"{", b"}", b"[", b"]", b",", b":", b"-1", 
     instead=JSON_PIECES | st.binary(min_size=1, max_size=6),
     drop=st.integers(0, 6),
 )
-def test_a_member_changed_inside_a_sound_zip_is_refused(tmp_path_factory, name, at, instead, drop):
+def test_a_member_changed_inside_a_sound_zip_is_refused(name, at, instead, drop):
     """The hand that mends the CRC: what is left is python-tuf and the signatures."""
-    trust = newcomer(tmp_path_factory.mktemp("lot"))
     content = PUBLISHER.members[name]
     start = int(at * len(content))
     changed = content[:start] + instead + content[start + drop :]
-    told = outcome(packed(PUBLISHER.members | {name: changed}), trust)
-    if told == "tiny@1.2.3":  # a file of the release, which is hashed when it is brought over
-        assert changed == content or name.startswith("targets/release/") or is_same(changed, name)
+    told = brought(packed(PUBLISHER.members | {name: changed}))
+    if told == "tiny@1.2.3":
+        assert changed == content or is_same(changed, name)
     else:
         assert told in TAKEN_OR_REFUSED
 
@@ -338,11 +376,9 @@ def is_same(content: bytes, name: str) -> bool:
 
 
 @given(st.binary(max_size=400))
-def test_no_bytes_whatever_are_an_update(tmp_path_factory, content):
-    trust = newcomer(tmp_path_factory.mktemp("lot"))
-    assert outcome(b"PK\3\4" + content + end_record(1, 46, 4), trust) in TAKEN_OR_REFUSED - {
-        "tiny@1.2.3"
-    }
+def test_no_bytes_whatever_are_an_update(content):
+    told = brought(b"PK\3\4" + content + end_record(1, 46, 4))
+    assert told in TAKEN_OR_REFUSED - {"tiny@1.2.3"}
 
 
 # --- names ---------------------------------------------------------------------------------------
