@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
@@ -21,6 +21,9 @@ from django.db import DatabaseError, transaction
 from app import worker
 from app.cxr.durable import sync_folder
 from app.models import AuditEvent, Instance, Patient, State, Study, User
+
+if TYPE_CHECKING:
+    from app.cxr.dicom_identity import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -67,14 +70,15 @@ class Readable(Protocol):
 class Belonging:
     """What is known of a film besides its pixels: whose it is, and who brought it.
 
-    ``study``: the film joins it; else it begins a study of ``patient`` at ``age_years``. ``by``
-    None: a machine or a command.
+    ``study``: the film joins it; else that of its header's study; else it begins a study of
+    ``patient`` at ``age_years``. ``by`` None: a machine or a command, which ``sender`` names.
     """
 
     age_years: float | None = None
     study: Study | None = None
     patient: Patient | None = None
     by: User | None = None
+    sender: str = ""
 
 
 def receive(
@@ -205,13 +209,18 @@ def _keep(
     temporary: Path, sha256: str, size: int, name: str, source: str, belonging: Belonging
 ) -> Receipt:
     relative = Instance.stored_as(sha256)
+    from app.cxr.dicom_identity import read_identity  # pydicom comes with the first film
+
+    identity = read_identity(temporary)
     try:
         # Inside the transaction: the same film may just be deleted, and its file with it
         with transaction.atomic():
+            if known := _same_object(identity):
+                return _received_before(known)
             _move(temporary, settings.DATA_DIR / relative)
             if known := Instance.objects.filter(sha256=sha256).first():
                 return _received_before(known)
-            study = _study_of(belonging)
+            study = _study_of(belonging, identity)
             instance = Instance.objects.create(
                 study=study,
                 file_name=name,
@@ -219,6 +228,10 @@ def _keep(
                 sha256=sha256,
                 size_bytes=size,
                 film=relative,
+                sender=belonging.sender,
+                sop_class_uid=identity.sop_class_uid,
+                sop_instance_uid=identity.sop_instance_uid,
+                series_uid=identity.series_uid,
             )
             study.save()  # the file's name joins what the search looks through
             study.refresh_standing()
@@ -234,10 +247,38 @@ def _keep(
         raise Rejected("disk_full" if "full" in str(error) else "cannot_store") from error
 
 
-def _study_of(belonging: Belonging) -> Study:
-    """The study to join, as it is by now; a new one where none is named or it has been deleted."""
+def _same_object(identity: Identity) -> Instance | None:
+    """The film that is the same DICOM object, whatever its bytes: senders compress and correct.
+
+    An instance UID alone is not enough: careless software gives one twice, and a film is not lost.
+    """
+    if not (identity.sop_instance_uid and identity.series_uid):
+        return None
+    known = Instance.objects.filter(sop_instance_uid=identity.sop_instance_uid)
+    return known.filter(series_uid=identity.series_uid).first()
+
+
+def _study_of(belonging: Belonging, identity: Identity) -> Study:
+    """The study to join, as it is by now; a new one where none is named or it has been deleted.
+
+    It is called from now on what the film's header calls it, where nobody has called it anything.
+    """
     joined = Study.objects.filter(pk=belonging.study.pk).first() if belonging.study else None
-    return joined or Study.begin(belonging.age_years, belonging.patient)
+    joined = joined or _study_in_header(identity, belonging.patient)
+    study = joined or Study.begin(belonging.age_years, belonging.patient)
+    study.study_uid = study.study_uid or identity.study_uid
+    study.accession_number = study.accession_number or identity.accession_number
+    return study
+
+
+def _study_in_header(identity: Identity, patient: Patient | None) -> Study | None:
+    """The study that the header names, unless somebody says that the film is another patient's."""
+    if not identity.study_uid:
+        return None
+    known = Study.objects.filter(study_uid=identity.study_uid).order_by("pk").first()
+    if known and patient and known.patient_id not in (None, patient.pk):
+        return None
+    return known
 
 
 def _received_before(known: Instance) -> Receipt:

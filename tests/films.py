@@ -50,10 +50,18 @@ def dataset(pixels: np.ndarray, bits: int = 8, **elements: Any) -> Dataset:
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     found.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    found.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["film"])
+    content = repr(
+        (
+            pixels.shape,
+            zlib.crc32(pixels.tobytes()),
+            sorted((k, str(v)[:99]) for k, v in elements.items()),
+        )
+    )
+    found.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["film", content])
     found.SOPClassUID = ComputedRadiographyImageStorage
     found.SOPInstanceUID = found.file_meta.MediaStorageSOPInstanceUID
-    found.StudyInstanceUID = generate_uid(entropy_srcs=["study"])
+    found.StudyInstanceUID = generate_uid(entropy_srcs=["study", content])
+    found.SeriesInstanceUID = generate_uid(entropy_srcs=["series", content])
     found.Modality = "CR"
     found.PatientName = "Doe^Jane"
     found.PatientID = "C-17"

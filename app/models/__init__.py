@@ -2,12 +2,15 @@
 
 from app.models.audit import AuditEvent
 from app.models.batch import Batch
+from app.models.deliveries import Commitment, Delivery
 from app.models.operating_points import LocalOperatingPoint
 from app.models.patients import Patient
+from app.models.peers import Peer
 from app.models.people import Invitation, Role, User
 from app.models.readings import ClinicalSigns, Reading
 from app.models.site import Site
 from app.models.studies import UNFINISHED, Finding, Instance, State, Study
+from app.models.tokens import DeviceToken, Scope
 from app.models.work import Worker
 
 __all__ = [
@@ -15,13 +18,18 @@ __all__ = [
     "AuditEvent",
     "Batch",
     "ClinicalSigns",
+    "Commitment",
+    "Delivery",
+    "DeviceToken",
     "Finding",
     "Instance",
     "Invitation",
     "LocalOperatingPoint",
     "Patient",
+    "Peer",
     "Reading",
     "Role",
+    "Scope",
     "Site",
     "State",
     "Study",

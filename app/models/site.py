@@ -6,6 +6,16 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from app.models.peers import is_ae_title, is_port
+
+
+class SendsResults(models.TextChoices):
+    """When the results of a study go to the archives and servers that get them."""
+
+    WHEN_ASKED = "asked", _("when somebody asks for it")
+    AFTER_READING = "reading", _("when somebody has read the film")
+    AFTER_ANSWER = "answer", _("when the computer has answered")
+
 
 class AlreadySetUp(Exception):
     """Somebody else was faster with the first choices."""
@@ -23,6 +33,22 @@ class Site(models.Model):
         _("clinicians read the film before they see the answer"), default=False
     )
     lan = models.BooleanField(_("phones and other computers may join"), default=False)
+    dicom = models.BooleanField(_("X-ray units and archives may send films"), default=False)
+    ae_title = models.CharField(
+        _("AE title of this program"), max_length=16, default="CLINIC", validators=[is_ae_title]
+    )
+    dicom_port = models.PositiveIntegerField(_("port"), default=11112, validators=is_port)
+    watched_folder = models.CharField(_("watched folder"), max_length=500, blank=True, default="")
+    fhir_server = models.CharField(_("FHIR server"), max_length=500, blank=True, default="")
+    fhir_authorization = models.CharField(
+        _("authorization of the FHIR server"), max_length=500, blank=True, default=""
+    )
+    sends_results = models.CharField(
+        _("results are sent"),
+        max_length=10,
+        choices=SendsResults.choices,
+        default=SendsResults.WHEN_ASKED,
+    )
     set_up_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:

@@ -109,6 +109,9 @@ class Study(models.Model):
     status = models.CharField(max_length=10, choices=State.choices, default=State.WAITING)
     answer = models.CharField(max_length=12, blank=True, default="")
     is_read = models.BooleanField(default=False)
+    #: What the header of its first DICOM film, or the worklist of the hospital, calls the study.
+    study_uid = models.CharField(max_length=64, blank=True, default="", db_index=True)
+    accession_number = models.CharField(max_length=16, blank=True, default="", db_index=True)
     search_text = models.TextField(default="", editable=False)
 
     objects = StudyQuerySet.as_manager()
@@ -144,7 +147,7 @@ class Study(models.Model):
         super().save(*args, **kwargs)
 
     def _search_words(self) -> list[str]:
-        words = [self.number, self.note]
+        words = [self.number, self.note, self.accession_number]
         if self.patient:
             words += [self.patient.name, self.patient.number]
         if self.pk:
@@ -369,6 +372,8 @@ class Instance(models.Model):
         FOLDER = "folder"
         DICOM = "dicom"
         COMMAND = "command"
+        DISC = "disc"
+        API = "api"
 
     study = models.ForeignKey(Study, on_delete=models.CASCADE, related_name="instances")
     file_name = models.CharField(max_length=255)
@@ -385,7 +390,11 @@ class Instance(models.Model):
     width = models.PositiveIntegerField(null=True, blank=True)
     height = models.PositiveIntegerField(null=True, blank=True)
     frames = models.PositiveIntegerField(null=True, blank=True)
+    sop_class_uid = models.CharField(max_length=64, blank=True, default="")
     sop_instance_uid = models.CharField(max_length=64, blank=True, default="", db_index=True)
+    series_uid = models.CharField(max_length=64, blank=True, default="")
+    #: Who brought it, where that is a machine: an AE title, a token's name, a folder's file.
+    sender = models.CharField(max_length=100, blank=True, default="")
     #: When the batch began with which the film waited last: all films since nothing was waiting.
     batch_at = models.DateTimeField(null=True, blank=True, db_index=True)
 
@@ -455,7 +464,8 @@ class Instance(models.Model):
             self.view_position = analysis.view_position
             self.width, self.height = analysis.width, analysis.height
             self.frames = analysis.frames
-            self.sop_instance_uid = getattr(analysis.film, "sop_instance_uid", None) or ""
+            if not self.sop_instance_uid:
+                self.sop_instance_uid = getattr(analysis.film, "sop_instance_uid", None) or ""
             self.save()
             self.study.refresh_standing()
             return finding
