@@ -11,10 +11,11 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,7 @@ from app.cxr.contribution_format import (
     FORMAT,
     RECORDS,
     SEXES,
+    SUFFIX,
     VIEWS,
     WHY,
     film_member,
@@ -53,9 +55,14 @@ CODES = frozenset(
         "key_damaged",
         "exists",
         "nothing_new",
+        "cannot_prepare",
+        "consent_withdrawn",
+        "cancelled",
         "cannot_write",
     }
 )
+#: Called before each film with how many were looked at, and of how many; may raise NotExported.
+Watch = Callable[[int, int], None]
 
 
 class NotExported(Exception):
@@ -107,6 +114,19 @@ class Contribution:
         return {why: counted[why] for why in WHY}
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A whole encrypted file on this computer, and what is in it. Nothing of it has left."""
+
+    file: Path
+    contribution: Contribution
+
+    def discard(self) -> None:
+        """Remove the file."""
+        with contextlib.suppress(OSError):  # the next start sweeps its folder
+            self.file.unlink()
+
+
 def export(
     path: Path, by: User | None = None, limit: int | None = None, everything: bool = False
 ) -> Contribution:
@@ -114,29 +134,63 @@ def export(
 
     No more than ``limit`` films, the most instructive first. The file is whole or not there.
     """
-    recipient = _publisher()
     if path.exists():
         raise NotExported("exists")
-    key = site_key()
-    candidates = gather(set() if everything else set(_sent().items()))
+    prepared = prepare(limit, everything)
+    try:
+        write(prepared, path, by)
+    finally:
+        prepared.discard()
+    return prepared.contribution
+
+
+def prepare(
+    limit: int | None = None, everything: bool = False, watch: Watch = lambda _done, _of: None
+) -> Prepared:
+    """Make the encrypted file on this computer, where it can be looked at; raises NotExported."""
+    recipient, key = publisher(), site_key()
+    candidates = gather(set() if everything else set(sent().items()))
     try:
         settings.TEMPORARY_DIR.mkdir(parents=True, exist_ok=True)
-        # What is not encrypted yet stays on this computer
+        # What is not encrypted yet has no name in any folder
         with tempfile.TemporaryFile(dir=settings.TEMPORARY_DIR) as packed:
-            contribution = _pack(packed, candidates, key, limit)
+            contribution = _pack(packed, candidates, key, limit, watch)
             if not contribution.records:
                 raise NotExported("nothing_new", contribution.held_back)
             packed.seek(0)
-            with _beside(path) as new:
-                with new.open("wb") as file:
-                    pyrage.encrypt_io(packed, file, [recipient])
-                    contribution.size = file.tell()
-                    file.flush()
-                    os.fsync(file.fileno())
-                _let_go(new, path, by, contribution)
+            return Prepared(_encrypted(packed, recipient, contribution), contribution)
     except (OSError, pyrage.EncryptError) as error:
+        raise NotExported("cannot_prepare") from error
+
+
+def write(prepared: Prepared, path: Path, by: User | None) -> None:
+    """Let what was prepared leave to ``path``, whole or not at all. Recorded.
+
+    Raises NotExported.
+    """
+    if path.exists():
+        raise NotExported("exists")
+    try:
+        with _beside(path) as new:
+            with prepared.file.open("rb") as packed, new.open("wb") as file:
+                shutil.copyfileobj(packed, file)
+                file.flush()
+                os.fsync(file.fileno())
+            with _leaving(prepared, path.name, by):
+                # Last, so that a stick that is gone undoes the row
+                new.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
         raise NotExported("cannot_write") from error
-    return contribution
+
+
+def hand_over(prepared: Prepared, name: str, by: User | None) -> IO[bytes]:
+    """Let what was prepared leave under ``name`` by the browser; raises NotExported. Recorded."""
+    try:
+        with _leaving(prepared, name, by):
+            return prepared.file.open("rb")
+    except OSError as error:
+        raise NotExported("cannot_prepare") from error
 
 
 def gather(sent: Collection[tuple[str, int]] = ()) -> list[Candidate]:
@@ -165,7 +219,7 @@ def site_key() -> bytes:
             write_durably(path, secrets.token_bytes(KEY_BYTES), private=True)
         key = bytes(path.read_bytes())
     except OSError as error:
-        raise NotExported("cannot_write") from error
+        raise NotExported("cannot_prepare") from error
     if len(key) != KEY_BYTES:
         raise NotExported("key_damaged")
     return key
@@ -241,12 +295,14 @@ def _one_of(known: frozenset[str], value: str | None) -> str | None:
 
 
 def _pack(
-    file: IO[bytes], candidates: list[Candidate], key: bytes, limit: int | None
+    file: IO[bytes], candidates: list[Candidate], key: bytes, limit: int | None, watch: Watch
 ) -> Contribution:
     made = Contribution()
+    most = len(candidates) if limit is None else min(limit, len(candidates))
     with zipfile.ZipFile(file, "w") as archive:
         for one in candidates:
-            if limit is not None and len(made.records) >= limit:
+            watch(len(made.records), most)
+            if len(made.records) >= most:
                 break
             _pack_film(archive, one, key, made)
         about = {
@@ -277,6 +333,18 @@ def _pack_film(archive: zipfile.ZipFile, one: Candidate, key: bytes, made: Contr
     made.sent[str(one.film.pk)] = one.last_reading
 
 
+def _encrypted(packed: IO[bytes], recipient: pyrage.x25519.Recipient, made: Contribution) -> Path:
+    handle, name = tempfile.mkstemp(dir=settings.TEMPORARY_DIR, suffix=SUFFIX)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            pyrage.encrypt_io(packed, file, [recipient])
+            made.size = file.tell()
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
+
+
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A file on the same stick that is gone afterwards, unless it was renamed."""
@@ -289,19 +357,28 @@ def _beside(path: Path) -> Iterator[Path]:
             Path(name).unlink(missing_ok=True)
 
 
-def _let_go(new: Path, path: Path, by: User | None, made: Contribution) -> None:
-    """Put the whole file under its name, and on record; neither without the other."""
+@contextlib.contextmanager
+def _leaving(prepared: Prepared, name: str, by: User | None) -> Iterator[None]:
+    """Put on record that a file leaves and note its films, unless what is done here fails."""
+    made = prepared.contribution
     with transaction.atomic():
+        _refuse_if_withdrawn(made)
         details: dict[str, Any] = {**made.counts(), "held_back": made.held_back}
-        AuditEvent.record(by, "readings_exported", None, file=path.name, **details)
-        # Last, so that a stick that is gone undoes the row
-        new.replace(path)
-    sync_folder(path.parent)
+        AuditEvent.record(by, "readings_exported", None, file=name, **details)
+        yield
     with contextlib.suppress(OSError):  # at worst the same films leave again
-        write_durably(settings.DATA_DIR / SENT, json.dumps(_sent() | made.sent).encode())
+        write_durably(settings.DATA_DIR / SENT, json.dumps(sent() | made.sent).encode())
 
 
-def _sent() -> dict[str, int]:
+def _refuse_if_withdrawn(made: Contribution) -> None:
+    """Between preparing and leaving a patient may have changed their mind, or be deleted."""
+    agreed = Instance.objects.filter(study__consent_for_learning=True).values_list("pk", flat=True)
+    # All of them: so many numbers fit in no query
+    if not set(made.sent) <= {str(pk) for pk in agreed}:
+        raise NotExported("consent_withdrawn")
+
+
+def sent() -> dict[str, int]:
     """What left before: the last reading of each film; nothing where the note is lost, since a
     film that leaves twice is known again by its pseudonym.
     """
@@ -312,7 +389,8 @@ def _sent() -> dict[str, int]:
     return {}
 
 
-def _publisher() -> pyrage.x25519.Recipient:
+def publisher() -> pyrage.x25519.Recipient:
+    """Whom everything is encrypted to; raises NotExported where the program has nobody."""
     try:
         return pyrage.x25519.Recipient.from_str(PUBLISHER_KEY.read_text("ascii").strip())
     except FileNotFoundError as error:

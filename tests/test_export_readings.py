@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyrage
 import pytest
+from django.conf import settings
 from django.core.management import load_command_class
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
@@ -20,6 +21,7 @@ from pydicom.sequence import Sequence
 
 import run_clinic
 from app import contributions
+from app.contribution_words import REFUSALS, refusal_words
 from app.contributions import NotExported, export
 from app.cxr.contribution_format import ABOUT, RECORDS, WHY
 from app.models import AuditEvent, ClinicalSigns, Patient, Reading, Study, User
@@ -312,12 +314,13 @@ def test_a_stick_that_fills_up_leaves_nothing_half_and_nothing_recorded(
     read_study(reader)
     contributions.site_key()
     monkeypatch.setattr(where, _full)
-    with pytest.raises(NotExported, match="cannot_write"):
+    with pytest.raises(NotExported, match="cannot_"):
         export(stick / "out")
     monkeypatch.undo()
     assert list(stick.iterdir()) == []
+    assert list(settings.TEMPORARY_DIR.iterdir()) == []
     assert not AuditEvent.objects.filter(action="readings_exported").exists()
-    assert contributions.gather(set(contributions._sent().items()))
+    assert contributions.gather(set(contributions.sent().items()))
 
 
 def test_a_writer_that_fails_in_the_middle_is_told(
@@ -412,9 +415,8 @@ def test_a_program_without_a_publisher_says_so(
 
 
 def test_every_refusal_has_words() -> None:
-    from app.management.commands.export_readings import _refusal
-
-    assert all(len(_refusal(NotExported(code))) > 20 for code in contributions.CODES)
+    assert set(REFUSALS) == contributions.CODES
+    assert all(len(refusal_words(NotExported(code))) > 20 for code in contributions.CODES)
     assert "export-readings" in run_clinic.COMMANDS
 
 

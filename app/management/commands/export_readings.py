@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from app import contributions, startup
+from app import contribution_words, contributions, startup
 from app.contributions import Contribution, NotExported
 from app.cxr.durable import write_durably
 from app.stop import CannotStart
@@ -45,77 +42,17 @@ class Command(BaseCommand):
             )
         except NotExported as error:
             code = USAGE if error.code in ("no_publisher", "publisher_damaged") else REFUSED
-            raise CannotStart(_refusal(error), code, error.code) from error
-        self.stdout.write(_in_short(made))
+            raise CannotStart(contribution_words.refusal_words(error), code, error.code) from error
+        self.stdout.write(contribution_words.in_short(made))
         if options["summary"]:
             _write_summary(options["summary"], made)
 
 
-def _refusal(error: NotExported) -> str:
-    words = {
-        "no_publisher": _("This program has no publisher to send to. Nothing leaves."),
-        "publisher_damaged": _(
-            "The publisher's key in this program is damaged. Install the program again."
-        ),
-        "key_damaged": _(
-            "The clinic's own key, contributions.key in the data folder, is damaged. Put it back "
-            "from a backup. Nothing leaves."
-        ),
-        "exists": _("There is a file of that name already. Choose another name."),
-        "nothing_new": _(
-            "There is nothing new to send: no film that was read and whose patient agreed."
-        ),
-        "cannot_write": _(
-            "The file could not be written: the stick is full, gone or write-protected. Nothing "
-            "left."
-        ),
-    }
-    return " ".join(filter(None, [words[error.code], _held_back(error.held_back)]))
-
-
-def _in_short(made: Contribution) -> str:
-    films = len(made.records)
-    words = ngettext(
-        "%(films)s film, encrypted: only the publisher can open the file.",
-        "%(films)s films, encrypted: only the publisher can open the file.",
-        films,
-    ) % {"films": films}
-    return " ".join(filter(None, [words, _held_back(made.held_back)]))
-
-
-def _held_back(films: int) -> str:
-    if not films:
-        return ""
-    return ngettext(
-        "%(films)s film stays here: text may be left in it.",
-        "%(films)s films stay here: text may be left in them.",
-        films,
-    ) % {"films": films}
-
-
-def _summary(made: Contribution) -> Iterator[str]:
-    counts, reasons = made.counts(), made.by_reason()
-    yield _("What leaves the clinic")
-    yield _("Films: %(films)s, of %(studies)s studies and %(patients)s patients.") % counts
-    yield _("Reader and computer disagree: %(number)s") % {"number": reasons["disagreement"]}
-    yield _("The computer could not say: %(number)s") % {"number": reasons["cannot_say"]}
-    yield _("Close to the threshold: %(number)s") % {"number": reasons["near_threshold"]}
-    yield _("All others: %(number)s") % {"number": reasons["other"]}
-    yield _("Films that stay because text may be left in them: %(number)s") % {
-        "number": made.held_back
-    }
-    yield _("Films that could not be read: %(number)s") % {"number": made.unreadable}
-    yield _(
-        "No name, number, note, file name, day or original file leaves. A chest film itself can "
-        "still be recognised by somebody who has another film of the same person."
-    )
-    yield _("One line for each film, exactly as it leaves beside its picture:")
-    yield from (json.dumps(row) for row in made.records)
-
-
 def _write_summary(path: Path, made: Contribution) -> None:
     try:
-        write_durably(path.absolute(), ("\n".join(_summary(made)) + "\n").encode())
+        write_durably(
+            path.absolute(), ("\n".join(contribution_words.summary(made)) + "\n").encode()
+        )
     except OSError as error:
         raise CannotStart(
             _("The contribution was written, but its summary was not: %(path)s cannot be written.")
