@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django import forms
 from django.conf import settings
@@ -329,6 +330,60 @@ class SiteForm(forms.ModelForm):
         with transaction.atomic():
             self.save()
             values = {name: self.cleaned_data[name] for name in self.changed_data}
+            AuditEvent.record(by, "settings_changed", changed=values)
+
+
+class ResultsForm(forms.ModelForm):
+    """When results go out by themselves, and to which FHIR server."""
+
+    fhir_authorization = forms.CharField(
+        label=_("Authorization of the FHIR server"),
+        required=False,
+        max_length=500,
+        widget=forms.PasswordInput({"autocomplete": "off"}),
+        help_text=_(
+            "What stands in the header Authorization, such as Bearer and a token. Left empty, "
+            "what was entered before stays."
+        ),
+    )
+    forget = forms.BooleanField(label=_("Forget the authorization"), required=False)
+
+    class Meta:
+        model = Site
+        fields = ["sends_results", "fhir_server", "fhir_authorization"]
+
+    def clean_fhir_server(self) -> str:
+        """A base address, without what would hold a password or be cut off."""
+        address = str(self.cleaned_data["fhir_server"]).strip().rstrip("/")
+        if not address:
+            return ""
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValidationError(_("A web address begins with https:// or http://."))
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValidationError(_("Only the base address, without name, password or question."))
+        return address
+
+    def clean_fhir_authorization(self) -> str:
+        """One line, as a header takes it; what is not entered stays."""
+        entered = str(self.cleaned_data["fhir_authorization"]).strip()
+        if not entered:
+            return str(Site.current().fhir_authorization)
+        if not (entered.isascii() and entered.isprintable()):
+            raise ValidationError(_("Only letters, digits and signs, in one line."))
+        return entered
+
+    def keep(self, by: User) -> None:
+        """Save, audited: that there is an authorization, never which."""
+        with transaction.atomic():
+            if self.cleaned_data["forget"]:
+                self.instance.fhir_authorization = ""
+            self.save()
+            kept = ("sends_results", "fhir_server")
+            values: dict[str, Any] = {
+                name: self.cleaned_data[name] for name in self.changed_data if name in kept
+            }
+            values["fhir_authorization"] = bool(self.instance.fhir_authorization)
             AuditEvent.record(by, "settings_changed", changed=values)
 
 

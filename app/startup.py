@@ -26,7 +26,7 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
 
-from app import checks, database, failed_start, lan, outside, server, window, worker
+from app import checks, database, failed_start, lan, outbox, outside, server, window, worker
 from app.instance_lock import (
     AlreadyRunning,
     InstanceLock,
@@ -127,6 +127,7 @@ class Start:
         with contextlib.ExitStack() as begun:
             begun.callback(_close_database)
             begun.enter_context(_working(worker.WorkerThread("serve")))
+            begun.enter_context(outbox.Sender().kept())
             begun.enter_context(_looking_after())
             from app.wsgi import application
 

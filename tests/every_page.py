@@ -43,6 +43,14 @@ NO_PAGE = {
 }
 
 
+    "contribution-prepare",
+    "contribution-write",
+    "contribution-save",
+    "contribution-discard",
+    "outbox-now",
+    "outbox-drop",
+    "outbox-test",
+    "study-send",
 def names() -> Iterator[str]:
     """The names of all addresses of the program."""
 

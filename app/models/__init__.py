@@ -8,7 +8,7 @@ from app.models.patients import Patient
 from app.models.peers import Peer
 from app.models.people import Invitation, Role, User
 from app.models.readings import ClinicalSigns, Reading
-from app.models.site import Site
+from app.models.site import SendsResults, Site
 from app.models.studies import UNFINISHED, Finding, Instance, State, Study
 from app.models.tokens import DeviceToken, Scope
 from app.models.work import Worker
@@ -30,6 +30,7 @@ __all__ = [
     "Reading",
     "Role",
     "Scope",
+    "SendsResults",
     "Site",
     "State",
     "Study",

@@ -15,7 +15,9 @@ from django.utils.translation import gettext_lazy as _
 
 from app.cxr.signs import Signs, assess, danger_signs_for_age
 from app.models.audit import AuditEvent
+from app.models.deliveries import Delivery
 from app.models.people import User
+from app.models.site import SendsResults
 from app.models.studies import Finding, Study
 
 #: Why there is no rule: of the age, no sign of the patient's.
@@ -111,6 +113,7 @@ class Reading(OnlyAddedTo):
                 kind=str(reading.kind),
                 before_answer=reading.before_answer,
             )
+            Delivery.ask_after(study, SendsResults.AFTER_READING)
         return reading
 
     @staticmethod

@@ -69,6 +69,20 @@ class Site(models.Model):
         """Whether phones and other computers may come in: never where nobody logs in."""
         return self.lan and self.is_set_up and not self.single_user
 
+    @property
+    def results_go_after(self) -> frozenset[SendsResults]:
+        """After which events results are sent by themselves.
+
+        Where clinicians read before they see the answer, it goes nowhere before they have: the
+        archive would show it to them.
+        """
+        chosen = SendsResults(self.sends_results)
+        if chosen == SendsResults.WHEN_ASKED:
+            return frozenset()
+        if chosen == SendsResults.AFTER_READING or self.blind_first_read:
+            return frozenset({SendsResults.AFTER_READING})
+        return frozenset({SendsResults.AFTER_ANSWER, SendsResults.AFTER_READING})
+
     @classmethod
     def claim(cls) -> Site:
         """The row for the first choices, held until the transaction ends; raises AlreadySetUp.

@@ -17,7 +17,7 @@ from django.utils import timezone
 from app.models.audit import AuditEvent, changes
 from app.models.patients import Patient, Sex
 from app.models.people import Role, User
-from app.models.site import Site
+from app.models.site import SendsResults, Site
 from app.models.words import one_line, searchable
 
 if TYPE_CHECKING:
@@ -452,6 +452,8 @@ class Instance(models.Model):
 
     def record(self, analysis: Analysis) -> Finding | None:
         """Write down what an analysis found: once, however often the task was run."""
+        from app.models.deliveries import Delivery
+
         with transaction.atomic():
             self._read_again_for_writing()
             if self.state not in UNFINISHED:
@@ -468,6 +470,7 @@ class Instance(models.Model):
                 self.sop_instance_uid = getattr(analysis.film, "sop_instance_uid", None) or ""
             self.save()
             self.study.refresh_standing()
+            Delivery.ask_after(self.study, SendsResults.AFTER_ANSWER)
             return finding
 
     def give_up(self) -> None:

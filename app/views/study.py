@@ -17,7 +17,16 @@ from app.clinical_forms import DiagnosisForm, ReadingForm, SignsForm, known_age
 from app.cxr.release import Release
 from app.cxr.signs import rule_for_age
 from app.forms import AgeForm
-from app.models import UNFINISHED, AuditEvent, ClinicalSigns, Instance, Reading, Study, User
+from app.models import (
+    UNFINISHED,
+    AuditEvent,
+    ClinicalSigns,
+    Delivery,
+    Instance,
+    Reading,
+    Study,
+    User,
+)
 from app.models.readings import PLAIN_ANSWERS
 from app.views.film import film_version, has_map, map_version
 from app.views.study_delete import deleted
@@ -61,6 +70,7 @@ def study_page(request: HttpRequest, found: Study, status: int = 200, **forms: A
         **_signs(found, forms.get("signs_form"), forms.get("age_form")),
         **_readings(found, user, hidden, forms.get("reading_form"), forms.get("diagnosis_form")),
         "again": "again" in request.GET,
+        "goes_out": not hidden and found.finding is not None and bool(Delivery.places()),
     }
     return render(request, "study.html", context, status=status)
 
