@@ -396,6 +396,13 @@ class TestThePage:
         assert study.number in page
         assert "10.0.0.9 does not answer" in page
 
+    def test_no_page_says_that_nothing_leaves_where_results_do(
+        self, client: Client, archive: Peer
+    ) -> None:
+        assert "Nothing leaves this computer" not in client.get("/").content.decode()
+        archive.delete()
+        assert "Nothing leaves this computer" in client.get("/").content.decode()
+
     def test_choices_are_kept_and_recorded(self, client: Client) -> None:
         sent = {
             "sends_results": "reading",

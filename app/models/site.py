@@ -6,7 +6,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from app.models.peers import is_ae_title, is_port
+from app.models.peers import Peer, is_ae_title, is_port
 
 
 class SendsResults(models.TextChoices):
@@ -68,6 +68,11 @@ class Site(models.Model):
     def lets_others_in(self) -> bool:
         """Whether phones and other computers may come in: never where nobody logs in."""
         return self.lan and self.is_set_up and not self.single_user
+
+    @property
+    def sends_out(self) -> bool:
+        """Whether results can leave this computer: some place is named that gets them."""
+        return bool(self.fhir_server) or Peer.objects.filter(gets_results=True).exists()
 
     @property
     def results_go_after(self) -> frozenset[SendsResults]:
