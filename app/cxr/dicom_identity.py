@@ -66,9 +66,14 @@ def identity_of(header: Dataset) -> Identity:
     )
 
 
+def is_uid(value: str) -> bool:
+    """Whether it is a UID (PS3.5, 9.1), and so nothing else: no path, no words."""
+    return len(value) <= _LONGEST_UID and bool(_UID.fullmatch(value))
+
+
 def _uid(header: Dataset, keyword: str) -> str:
     value = str(header.get(keyword) or "").strip("\0 ")
-    return value if len(value) <= _LONGEST_UID and _UID.fullmatch(value) else ""
+    return value if is_uid(value) else ""
 
 
 def _text(header: Dataset, keyword: str) -> str:
