@@ -26,7 +26,18 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 from django.utils.translation import gettext as _
 
-from app import checks, database, failed_start, lan, outbox, outside, server, window, worker
+from app import (
+    checks,
+    database,
+    failed_start,
+    lan,
+    outbox,
+    outside,
+    server,
+    watched_folder,
+    window,
+    worker,
+)
 from app.instance_lock import (
     AlreadyRunning,
     InstanceLock,
@@ -128,6 +139,7 @@ class Start:
             begun.callback(_close_database)
             begun.enter_context(_working(worker.WorkerThread("serve")))
             begun.enter_context(outbox.Sender().kept())
+            begun.enter_context(watched_folder.watch.kept())
             begun.enter_context(_looking_after())
             from app.wsgi import application
 

@@ -67,6 +67,7 @@ PAGES = """
     review-change       administer      review-undo     administer
     review-clear        administer      lan             administer
     lan-authority       view            add-phone       view
+    watched-folder      administer
     camera              take_in         camera-verdict  take_in
     updates             administer      update-take     administer
     update-try          administer      update-cancel   administer

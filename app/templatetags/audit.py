@@ -30,6 +30,7 @@ NAMES: dict[str, Promise] = {
     "sex": gettext_lazy("sex"),
     "single_user": gettext_lazy("without log-in"),
     "username": gettext_lazy("user name"),
+    "watched_folder": gettext_lazy("watched folder"),
 }
 
 

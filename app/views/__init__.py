@@ -27,6 +27,7 @@ from app.views import (
     updates,
     upload,
     viewer,
+    watched_folder,
     worklist,
 )
 
@@ -88,6 +89,7 @@ urlpatterns = [
     path("people/<int:pk>", people.person, name="person"),
     path("audit", people.audit, name="audit"),
     path("settings", site.site, name="site"),
+    path("settings/folder", watched_folder.folder, name="watched-folder"),
     path("settings/devices", lan.door, name="lan"),
     path("settings/devices/certificate", lan.authority, name="lan-authority"),
     path("add-phone", lan.add_phone, name="add-phone"),
