@@ -263,7 +263,8 @@ class ReadingForm(TokenForm):
 
     def keep(self, by: User) -> Reading:
         """Add the reading."""
-        found = {name: self.cleaned_data.get(name) for name in ("conclusion", "agrees", "note")}
+        names = ("conclusion", "agrees", "note")
+        found: dict[str, Any] = {name: self.cleaned_data.get(name) for name in names}
         token = self.cleaned_data["token"]
         return Reading.record(self.study, by, token, kind=self.KIND, **found)
 

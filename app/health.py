@@ -16,11 +16,14 @@ from app.access import open_to_all
 @require_safe
 def healthz(_request: HttpRequest) -> JsonResponse:
     """Always 200 once pages are served: ``degraded`` says that somebody should look."""
+    return JsonResponse(state_of_the_program())
+
+
+def state_of_the_program() -> dict[str, str | None]:
+    """``status``, ``version`` and ``model``, which is None when there is none to answer with."""
     problems = checks.current_problems()
-    return JsonResponse(
-        {
-            "status": "degraded" if problems else "ok",
-            "version": settings.VERSION,
-            "model": checks.model.label,
-        }
-    )
+    return {
+        "status": "degraded" if problems else "ok",
+        "version": settings.VERSION,
+        "model": checks.model.label,
+    }

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,8 @@ class Belonging:
 
     ``study``: the film joins it; else that of its header's study; else it begins a study of
     ``patient`` at ``age_years``. ``by`` None: a machine or a command, which ``sender`` names.
+    ``said``: what that machine says of the patient, as a header would: number, name and sex. A new
+    study is then the patient's who is known so, else of one who is entered.
     """
 
     age_years: float | None = None
@@ -79,6 +81,7 @@ class Belonging:
     patient: Patient | None = None
     by: User | None = None
     sender: str = ""
+    said: Mapping[str, str] | None = None
 
 
 def receive(
@@ -264,20 +267,37 @@ def _study_of(belonging: Belonging, identity: Identity) -> Study:
     It is called from now on what the film's header calls it, where nobody has called it anything.
     """
     joined = Study.objects.filter(pk=belonging.study.pk).first() if belonging.study else None
-    joined = joined or _study_in_header(identity, belonging.patient)
-    study = joined or Study.begin(belonging.age_years, belonging.patient)
+    joined = joined or _study_in_header(identity, belonging)
+    if joined and joined.patient is None:
+        joined.patient = _patient_said(belonging)
+    study = joined or Study.begin(
+        belonging.age_years, belonging.patient or _patient_said(belonging)
+    )
     study.study_uid = study.study_uid or identity.study_uid
     study.accession_number = study.accession_number or identity.accession_number
     return study
 
 
-def _study_in_header(identity: Identity, patient: Patient | None) -> Study | None:
+def _patient_said(belonging: Belonging) -> Patient | None:
+    """The patient of whom a machine speaks; None where it says nothing."""
+    said = belonging.said or {}
+    if not any(said.values()):
+        return None
+    known = Patient.known_as(**said, age_years=belonging.age_years)
+    return known or Patient.enter(said, by=belonging.by)
+
+
+def _study_in_header(identity: Identity, belonging: Belonging) -> Study | None:
     """The study that the header names, unless somebody says that the film is another patient's."""
     if not identity.study_uid:
         return None
     known = Study.objects.filter(study_uid=identity.study_uid).order_by("pk").first()
+    patient, said = belonging.patient, belonging.said
     if known and patient and known.patient_id not in (None, patient.pk):
         return None
+    if known and known.patient and said:
+        contradicts = known.patient.contradicts(said["number"], said["name"], said["sex"])
+        return None if contradicts else known
     return known
 
 

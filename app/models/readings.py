@@ -90,11 +90,13 @@ class Reading(OnlyAddedTo):
         return f"{self.study} {self.kind}: {self.conclusion}"
 
     @classmethod
-    def record(cls, study: Study, by: User, token: str = "", **found: Any) -> Reading:
+    def record(
+        cls, study: Study, by: User, token: str = "", machine: str = "", **found: Any
+    ) -> Reading:
         """Add what ``by`` found, ``FOUND`` by name; the same form sent again adds nothing.
 
         The server alone says whether it was found before the answer (`is_blind`). A diagnosis never
-        is: it rests on more than the film.
+        is: it rests on more than the film. ``machine``: which one brought it, where no page did.
         """
         with transaction.atomic():
             Study.objects.select_for_update().get(pk=study.pk)
@@ -102,7 +104,9 @@ class Reading(OnlyAddedTo):
             earlier = cls.objects.filter(study=study, by=by).last()
             if earlier and reading._repeats(earlier):
                 return earlier
-            reading.before_answer = reading.kind == cls.Kind.CONCLUSION and cls.is_blind(study, by)
+            reading.before_answer = reading.kind == cls.Kind.CONCLUSION and cls.is_blind(
+                study, by, elsewhere=bool(machine)
+            )
             reading.save()
             study.refresh_standing()
             AuditEvent.record(
@@ -112,23 +116,25 @@ class Reading(OnlyAddedTo):
                 reading=reading.pk,
                 kind=str(reading.kind),
                 before_answer=reading.before_answer,
+                **({"machine": machine} if machine else {}),
             )
             Delivery.ask_after(study, SendsResults.AFTER_READING)
         return reading
 
     @staticmethod
-    def is_blind(study: Study, by: User) -> bool:
+    def is_blind(study: Study, by: User, elsewhere: bool = False) -> bool:
         """Whether it is certain that the computer's answer was never shown to ``by``.
 
         Either there has been none, or it has been hidden from ``by`` all along. Which answers
         somebody saw in a worklist is not recorded, so any time at which they were not hidden counts
         as shown: a switch of the blind first read or of anybody's role since the film came in, and
-        of course a page that did show the answer.
+        of course a page that did show the answer. What another program shows where the film is
+        read ``elsewhere`` nobody here knows.
         """
         answers = Finding.objects.filter(instance__study=study, probability__isnull=False)
         if not answers.exists():
             return True
-        if not study.answer_hidden_from(by):
+        if elsewhere or not study.answer_hidden_from(by):
             return False
         received = AuditEvent.objects.filter(action="film_received", subject=study.number)
         # By number, not by time: the clocks of old laptops jump

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable
+from datetime import timedelta
 
 from django.db import models, transaction
 from django.utils import timezone
@@ -15,6 +16,7 @@ from app.models.people import User
 
 PREFIX = "clinic_"
 SHOWN = 6
+USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class Scope(models.TextChoices):
@@ -67,6 +69,13 @@ class DeviceToken(models.Model):
     def may(self, scope: Scope) -> bool:
         """Whether it lets a machine do that."""
         return self.revoked_at is None and scope.value in self.scopes
+
+    def note_use(self) -> None:
+        """Keep when it was last used, to the minute: not every request is to wait for the disk."""
+        now = timezone.now()
+        if self.last_used_at is None or abs(now - self.last_used_at) >= USE_NOTED_EVERY:
+            DeviceToken.objects.filter(pk=self.pk).update(last_used_at=now)
+            self.last_used_at = now
 
     def revoke(self, by: User | None) -> None:
         """End it for good; audited."""
