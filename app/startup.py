@@ -38,6 +38,7 @@ from app import (
     window,
     worker,
 )
+from app.dicom.node import node
 from app.instance_lock import (
     AlreadyRunning,
     InstanceLock,
@@ -145,6 +146,7 @@ class Start:
 
             pages = begun.enter_context(server.serving(sock, application))
             begun.enter_context(lan.door.kept_for(application))
+            begun.enter_context(node.kept())
             lock.announce(self._host, sock.getsockname()[1])
             held.enter_context(begun.pop_all())
         return pages

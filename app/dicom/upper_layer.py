@@ -68,9 +68,8 @@ class IncomingFilm:
         self.transfer_syntax = transfer_syntax
         self.size = 0
         self.fault = "" if is_uid(sop_class) and is_uid(sop_instance) else "no_uid"
-        self.file = cast(  # noqa: SIM115 - closed by whoever stores it
-            BinaryIO, SpooledTemporaryFile(max_size=IN_MEMORY, dir=settings.TEMPORARY_DIR)
-        )
+        spool = SpooledTemporaryFile(IN_MEMORY, dir=settings.TEMPORARY_DIR)  # noqa: SIM115 - see close
+        self.file = cast(BinaryIO, spool)
         #: Where the data set begins, behind the file meta information.
         self.data_set_at = 0
         if not self.fault:
