@@ -74,6 +74,8 @@ PAGES = """
     update-install      administer      update-discard  administer
     update-go-back      administer      update-again    administer
     help                view            help-page       view
+    study-fhir          view            films-table     review
+    month               review          month-table     review
 """
 #: Open to whoever reaches the server, because nobody can be logged in yet.
 OPEN_PAGES = {"healthz", "set-up", "log-in", "log-out", "choose-language", "join"}
