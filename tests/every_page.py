@@ -6,13 +6,16 @@ from collections.abc import Iterator
 
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from app.models import Invitation, LocalOperatingPoint, Patient, Reading, Site, Study, User
+from app.models import Invitation, LocalOperatingPoint, Patient, Peer, Reading, Site, Study, User
 from tests.people import enter
 from tests.studies import answered, take_in, turned_down
 
 #: Addresses that answer with no page of their own: pictures, data, files, what only takes forms.
 NO_PAGE = {
     "healthz",
+    "api",
+    "api-document",
+    "token-end",
     "worklist-rows",
     "cancel-batch",
     "analyse-again",
@@ -20,6 +23,7 @@ NO_PAGE = {
     "patient-delete",
     "patients-find",
     "study-status",
+    "scheduled-take",
     "film",
     "thumbnail",
     "map",
@@ -43,9 +47,8 @@ NO_PAGE = {
     "update-discard",
     "update-go-back",
     "update-again",
-}
-
-
+    "peer-remove",
+    "peer-test",
     "contribution-prepare",
     "contribution-write",
     "contribution-save",
@@ -54,6 +57,9 @@ NO_PAGE = {
     "outbox-drop",
     "outbox-test",
     "study-send",
+}
+
+
 def names() -> Iterator[str]:
     """The names of all addresses of the program."""
 
@@ -98,6 +104,7 @@ def clinic_at_work(administrator: User) -> dict[str, str]:
 def page_addresses(study: Study, patient: Patient, person: User) -> dict[str, str]:
     """An address for every page, whatever its pattern asks for."""
     namesake = Patient.objects.create(name=patient.name)
+    machine = Peer.objects.create(name="X-ray room 1", ae_title="XRAY1", host="192.0.2.7")
     wanted = {"number": study.number, "pk": patient.pk, "other": namesake.pk}
     wanted |= {"code": "en", "slug": "films"}
     addresses = {}
@@ -108,6 +115,8 @@ def page_addresses(study: Study, patient: Patient, person: User) -> dict[str, st
         values = {name: wanted.get(name, "x") for name in asked}
         if pattern.name == "person":
             values["pk"] = person.pk
+        if pattern.name == "peer":
+            values["pk"] = machine.pk
         addresses[pattern.name] = reverse(pattern.name, kwargs=values)
     return addresses
 

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from datetime import datetime
+from urllib.parse import urlencode
 
 from django.utils import timezone
 
@@ -34,6 +35,11 @@ class TurnedAway:
     reason: str
     times: int
     at: datetime
+
+    @property
+    def link(self) -> str:
+        """What the page for a new peer is to know of it."""
+        return urlencode({"ae_title": self.ae_title, "host": self.address})
 
 
 class Callers:
