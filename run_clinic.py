@@ -17,6 +17,7 @@ Without a command: serve, and open the browser.
   analyze   read films from files and folders, without a server
   worker    work the queue of films in a process of its own
   import-update   take a model from a stick
+  go-back   let the model before the last update answer again
   export-readings   write what was read, without identity, for the publisher
   create-user   enter a person who may log in
   check     look for faults of the installation, and say what to do
@@ -25,8 +26,8 @@ Without a command: serve, and open the browser.
 Each command explains its options with --help. Settings: CLINIC_HOME and others, see the README.
 """
 COMMANDS = (
-    "serve", "analyze", "worker", "import-update", "export-readings", "create-user", "check",
-    "version",
+    "serve", "analyze", "worker", "import-update", "go-back", "export-readings", "create-user",
+    "check", "version",
 )  # fmt: skip
 
 

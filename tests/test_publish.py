@@ -249,6 +249,54 @@ class TestTheCommand:
         details = AuditEvent.objects.get(action="update_gone_back").details
         assert details == {"release": "tiny@1.0.0", "before": "tiny@1.2.3"}
 
+    def test_a_command_goes_back_where_no_page_can_be_had(self, stick, data_dir, capsys):
+        enter("administrator", "amina")
+        imported(stick, "--yes")
+        call_command("go_back", "--yes", "--by", "amina")
+        assert load_active(data_dir).label == "tiny@1.0.0"
+        assert "tiny@1.0.0 answers from the next film on" in capsys.readouterr().out
+        assert recorded()[-1] == ("amina", "update_gone_back")
+
+    @pytest.mark.parametrize(("answer", "label"), [("yes", "tiny@1.0.0"), ("no", "tiny@1.2.3")])
+    def test_on_a_terminal_it_asks_before_it_goes_back(
+        self, stick, data_dir, monkeypatch, capsys, answer, label
+    ):
+        imported(stick, "--yes")
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+        monkeypatch.setattr("builtins.input", lambda _question: answer)
+        if answer == "yes":
+            call_command("go_back")
+        else:
+            with pytest.raises(CannotStart) as caught:
+                call_command("go_back")
+            assert caught.value.exit_code == 1
+        assert "tiny@1.2.3 answers now, tiny@1.0.0 did before." in capsys.readouterr().out
+        assert load_active(data_dir).label == label
+
+    def test_it_does_not_go_back_unasked_or_for_just_anybody(self, stick, data_dir):
+        enter("clinician", "okello")
+        imported(stick, "--yes")
+        for words in ([], ["--yes", "--by", "okello"], ["--yes", "--by", "nobody"]):
+            with pytest.raises(CannotStart) as caught:
+                call_command("go_back", *words)
+            assert caught.value.exit_code == 2
+        assert load_active(data_dir).label == "tiny@1.2.3"
+
+    def test_where_there_is_none_before_it_says_so(self, stick, data_dir):
+        with pytest.raises(CannotStart) as caught:
+            call_command("go_back", "--yes")
+        assert (caught.value.exit_code, caught.value.code) == (1, "nothing_to_go_back_to")
+        assert "no model before this one" in str(caught.value)
+        assert recorded() == [(None, "update_refused")]
+
+    def test_a_model_before_that_is_damaged_is_not_gone_back_to(self, stick, data_dir, tmp_path):
+        imported(stick, "--yes")
+        (tmp_path / "factory" / "model.onnx").write_bytes(b"damaged")
+        with pytest.raises(CannotStart, match="cannot be used any more") as caught:
+            call_command("go_back", "--yes")
+        assert caught.value.exit_code == 1
+        assert load_active(data_dir).label == "tiny@1.2.3"
+
     def test_a_switch_that_fails_leaves_no_record_of_one(self, stick, data_dir, monkeypatch):
         staged = clinic.prepare(stick, None)
 
@@ -312,3 +360,15 @@ def test_versions_of_the_program_compare_as_numbers():
 def test_this_program_knows_the_day_it_was_made():
     built = clinic.trust().built
     assert dt.date(2026, 11, 24) < built < IN_A_YEAR.date()
+
+
+def test_the_command_that_goes_back_is_one_of_the_program(root, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "run_clinic.py", "go-back", "--yes", "--data-dir", tmp_path / "d"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "no model before this one" in run.stderr

@@ -44,7 +44,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         startup.prepare_data_directory()
         startup.prepare_database()
-        by = _administrator(options["by"], needed=bool(options["despite"]))
+        by = administrator(options["by"])
+        if options["despite"] and not by:
+            raise CannotStart(_("--despite needs --by: who decides it is written down."), USAGE)
         try:
             self._take(options["file"], by, options["despite"], options["yes"])
         except UpdateRefused as error:
@@ -61,7 +63,7 @@ class Command(BaseCommand):
         if doubts:
             raise UpdateRefused("doubts_open", doubts=doubts)
         if not yes:
-            _ask()
+            ask(_("Install it? Type “yes”: "))
         release = clinic.switch(clinic.prepare(path, by), by, despite)
         self.stdout.write(
             _("The model %(model)s answers from the next film on. The one before stays.")
@@ -79,19 +81,17 @@ class Command(BaseCommand):
         self.stdout.write(update.info.notes)
 
 
-def _administrator(name: str | None, needed: bool) -> User | None:
+def administrator(name: str | None) -> User | None:
+    """The administrator of that name, None without one; raises CannotStart for anybody else."""
     found = User.objects.filter(username=name, is_active=True).first() if name else None
     if name and not (found and found.is_administrator):
         raise CannotStart(_("There is no administrator called “%(name)s”.") % {"name": name}, USAGE)
-    if needed and not found:
-        raise CannotStart(_("--despite needs --by: who decides it is written down."), USAGE)
     return found
 
 
-def _ask() -> None:
+def ask(question: str) -> None:
+    """Go on only after a “yes” at the terminal; raises CannotStart."""
     if not (sys.stdin and sys.stdin.isatty()):
-        raise CannotStart(
-            _("Nothing was changed. To install it without a question, add --yes."), USAGE
-        )
-    if input(_("Install it? Type “yes”: ")).strip().lower() not in {"yes", str(_("yes"))}:
+        raise CannotStart(_("Nothing was changed. To do it without a question, add --yes."), USAGE)
+    if input(question).strip().lower() not in {"yes", str(_("yes"))}:
         raise CannotStart(_("Nothing was changed."), REFUSED)
