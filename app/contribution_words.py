@@ -36,6 +36,9 @@ REFUSALS: dict[str, Promise] = {
     "cannot_write": gettext_lazy(
         "The file could not be written: the stick is full, gone or write-protected. Nothing left."
     ),
+    "failed": gettext_lazy(
+        "The program itself failed at this. Try again, or tell whoever looks after the program."
+    ),
 }
 
 

@@ -59,6 +59,7 @@ CODES = frozenset(
         "consent_withdrawn",
         "cancelled",
         "cannot_write",
+        "failed",
     }
 )
 #: Called before each film with how many were looked at, and of how many; may raise NotExported.

@@ -240,7 +240,7 @@ class ShadowRun:
 
     def _run(self, release: Release, films: tuple[Film, ...], note: Path) -> None:
         assert self._trial is not None
-        _yield_to_others()
+        yield_to_others()
         try:
             state = self._try(release, films)
         except Exception as error:  # noqa: BLE001 - a run that fails says so on the page
@@ -307,7 +307,7 @@ def _accuracy(given: Sequence[tuple[Given, str]]) -> Accuracy:
     return lr.accuracy(shown, blind)
 
 
-def _yield_to_others() -> None:
+def yield_to_others() -> None:
     """Let this thread's work wait for everybody else's."""
     if sys.platform == "win32":
         import ctypes

@@ -1,4 +1,4 @@
-"""Update files on what is plugged in: looked for on removable drives, never opened here.
+"""What is plugged in: update files on removable drives, never opened here, and room on them.
 
 Only in a drive's own folder and one level below, by name, in few entries, and without following a
 link: a stick may hold a hundred thousand photographs, or be made to lead elsewhere.
@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import itertools
 import os
+import shutil
 import stat
 import string
 import sys
@@ -31,6 +32,17 @@ _NO_DIALOG = 1  # SEM_FAILCRITICALERRORS: an empty card reader is no reason to a
 def find() -> list[Path]:
     """The update files on all removable drives, in the order of their paths."""
     return sorted(file for drive in drives() for file in on_drive(drive))
+
+
+def with_room(size: int) -> list[tuple[Path, int]]:
+    """Removable drives that a file of ``size`` bytes can be written to, with their free bytes."""
+    found = []
+    for drive in drives():
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(drive).free
+            if free > size and os.access(drive, os.W_OK):
+                found.append((drive, free))
+    return found
 
 
 def drives() -> list[Path]:

@@ -36,6 +36,12 @@ TOPICS = (
     Topic("roles", _("Who may do what"), _("Roles, log-in, and the record"), "lock"),
     Topic("backups", _("Backups"), _("Not losing anything"), "folder-in"),
     Topic("updates", _("Updates"), _("A newer program, a newer model"), "waiting"),
+    Topic(
+        "contributions",
+        _("Readings for the publisher"),
+        _("What leaves, what never does"),
+        "folder-in",
+    ),
     Topic("model", _("The model card"), _("What the model was measured to do"), "lungs"),
 )
 
