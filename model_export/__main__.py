@@ -28,6 +28,7 @@ STAGES = {
     "publish": "sign a release and write the update file for the clinics",
     "readings-key": "make the key that contributions of clinics are encrypted to",
     "open-readings": "decrypt a contribution of a clinic into films and labels.csv",
+    "merge": "take opened contributions together, without what must not be learnt from",
     "card": "put reports of evaluate and the model card into a release",
 }
 

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,15 @@ POSITIVE_FOLDER = re.compile(r"pneumonia|opacity|positive|tb|tuberculosis|covid"
 KERMANY_PNEUMONIA = re.compile(r"(person\d+)_(bacteria|virus)_\d+")
 KERMANY_NORMAL = re.compile(r"((?:NORMAL2-)?IM-\d+)-")
 
+# What contributions of clinics are as a source, and their two labels that can be learnt from.
+CONTRIBUTIONS = "contributions"
+POSITIVE, NEGATIVE = "pneumonia", "no_pneumonia"
+
 
 @dataclass(frozen=True)
 class LabelledFilm:
     """One film of a data set. ``label``: 1 pneumonia, 0 none. ``patient`` is unique in
-    ``source``.
+    ``source``; ``site``: the clinic that sent it, of contributions.
     """
 
     path: Path
@@ -34,6 +38,7 @@ class LabelledFilm:
     sex: str | None = None
     view: str | None = None
     kind: str | None = None
+    site: str | None = None
 
 
 def patient_of_kermany(name: str) -> tuple[str, str | None]:
@@ -101,11 +106,20 @@ def load_labels_csv(
             sex=row.get("sex") or None,
             view=row.get("view") or None,
             kind=row[column],
+            site=row.get("site") or None,
         )
         for row in rows
         if (row[column] in positive or row[column] in negative)
         and all(text in (row[name] or "") for name, text in where)
     ]
+
+
+def load_contributions(merged: Path) -> list[LabelledFilm]:
+    """The films of ``model_export merge``. All are of one source, whatever the folder is called, so
+    that no later merging moves a patient to another part of the split.
+    """
+    films = load_labels_csv(merged, "label", [POSITIVE], [NEGATIVE])
+    return [replace(film, source=CONTRIBUTIONS) for film in films]
 
 
 def _image_path(root: Path, name: str) -> Path:

@@ -124,19 +124,19 @@ def _row(record: dict[str, Any], site: str) -> dict[str, Any]:
         "patient": f"{site}-{record['patient']}",
         "study": record["study"],
         "site": site,
-        "month": _plain(record["month"]),
+        "month": plain(record["month"]),
         "label": label,
         "age": AGE_IN_BAND[record["age_band"]],
         "age_band": record["age_band"],
         "sex": record["sex"] if record["sex"] in SEXES else "",
         "view": record["view"] if record["view"] in VIEWS else "",
         "before_answer": any(one["before_answer"] is True for one in record["readings"]),
-        "answer": _plain(finding["answer"]),
+        "answer": plain(finding["answer"]),
         "probability": float(finding["probability"]),
         "threshold": float(finding["threshold"]),
-        "model": _plain(finding["model"]),
-        "signs": _plain(record["signs"] or ""),
-        "why": _plain(record["why"]),
+        "model": plain(finding["model"]),
+        "signs": plain(record["signs"] or ""),
+        "why": plain(record["why"]),
     }
 
 
@@ -150,8 +150,11 @@ def label_of(readings: list[dict[str, Any]]) -> str:
     return str(label)
 
 
-def _plain(value: object) -> str:
-    """A code as the table may hold it: a spreadsheet takes what begins with = for a formula."""
+def plain(value: object) -> str:
+    """A code as the table may hold it: a spreadsheet takes what begins with = for a formula.
+
+    Raises ValueError.
+    """
     text = str(value)
     if len(text) > 100 or not text.isprintable() or text[:1] in {"=", "+", "-", "@"}:
         raise ValueError("no code")
