@@ -24,6 +24,7 @@ STAGES = {
     "quantize": "turn the float graph into an int8 graph",
     "pack": "make a model release of a graph",
     "evaluate": "score a release on labelled films through the clinic's own pipeline",
+    "compare": "hold a release against the one before it, and refuse it where it is worse",
     "keys": "make, replace and withdraw the keys that sign updates",
     "publish": "sign a release and write the update file for the clinics",
     "readings-key": "make the key that contributions of clinics are encrypted to",

@@ -180,16 +180,9 @@ def described(film: LabelledFilm, root: Path) -> LabelledFilm:
 # --- the stage --------------------------------------------------------------------------------
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of this stage."""
-    parser.add_argument("--release", type=Path, required=True, help="folder of a model release")
+def add_film_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that name films; for ``load_films``."""
     parser.add_argument("--data", type=Path, required=True, help="class folders, or labels.csv")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--html", type=Path, help="where to write the report as one page")
-    parser.add_argument(
-        "--worst", type=Path, help="where to write the worst errors as a picture; it shows films"
-    )
-    parser.add_argument("--title", help="what the report is of; else the name of the data folder")
     parser.add_argument("--label-column", help="column of labels.csv that holds the label")
     parser.add_argument("--positive", nargs="+", default=[], help="its values that mean pneumonia")
     parser.add_argument("--negative", nargs="+", default=[], help="its values that mean none")
@@ -201,6 +194,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held-out", action="store_true", help="only the Kermany patients kept out of training"
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of this stage."""
+    parser.add_argument("--release", type=Path, required=True, help="folder of a model release")
+    add_film_arguments(parser)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--html", type=Path, help="where to write the report as one page")
+    parser.add_argument(
+        "--worst", type=Path, help="where to write the worst errors as a picture; it shows films"
+    )
+    parser.add_argument("--title", help="what the report is of; else the name of the data folder")
     parser.add_argument(
         "--boxes", type=Path, help="table file,x,y,w,h of boxes around disease, in pixels"
     )
@@ -211,13 +216,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--float-graph", type=Path, help="float graph to hold the release against")
 
 
-def wrong_call(options: argparse.Namespace) -> str | None:
-    """What an option lacks to mean anything, as a sentence."""
+def wrong_films(options: argparse.Namespace) -> str | None:
+    """What the naming of films lacks to mean anything, as a sentence."""
     if options.where and not options.label_column:
         return "--where picks rows of labels.csv: it needs --label-column"
+    return None
+
+
+def wrong_call(options: argparse.Namespace) -> str | None:
+    """What an option lacks to mean anything, as a sentence."""
     if options.randomise and not options.boxes:
         return "--randomise asks where the maps point: it needs --boxes"
-    return None
+    return wrong_films(options)
 
 
 def main(options: argparse.Namespace) -> int:
