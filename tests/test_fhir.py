@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
+from xml.etree import ElementTree
 
 import pytest
 from fhir.resources.R4B.bundle import Bundle
 from hypothesis import given
 from hypothesis import strategies as st
-from lxml import etree
 
 from app.cxr import fhir_out
 from app.cxr.fhir_out import Answer, Film, HumanReading, ImagedStudy, Subject
@@ -161,7 +161,7 @@ class TestItHoldsToTheStandard:
 
         assert divs
         for div in divs:
-            root = etree.fromstring(div.encode())
+            root = ElementTree.fromstring(div.encode())
             assert root.tag == "{http://www.w3.org/1999/xhtml}div"
             assert {child.tag for child in root.iter()} <= {
                 "{http://www.w3.org/1999/xhtml}" + tag for tag in ("div", "p", "b")
@@ -454,6 +454,21 @@ class TestPostedTwice:
 
         assert observation(first)["identifier"] == observation(second)["identifier"]
         assert urn(first, "Provenance") != urn(second, "Provenance")
+
+
+def test_the_manual_names_every_code_system_and_code_of_the_programs_own(root):
+    manual = (root / "docs" / "integration.md").read_text(encoding="utf-8")
+    own = {fhir_out.REGION}
+    for made in (sent(**other) for other in CASES.values()):
+        own |= {
+            part
+            for one in every(made)
+            if isinstance(one, dict) and one.get("system") == fhir_out.CODES
+            for part in (one["system"], one["code"])
+        }
+
+    free = {"page_of_text", "empty", "right lower", "image_classification"}
+    assert {code for code in own - free if code not in manual} == set()
 
 
 words = st.text(max_size=30)

@@ -35,7 +35,7 @@ def by_sex(band: BandRow) -> list[tuple[str, list[int], int]]:
     return [
         (str(words.get(sex) or _("sex unknown")), counts, sum(counts))
         for sex, counts in found
-        if sex in _ALWAYS or sum(counts)
+        if sex in _ALWAYS or any(counts)
     ]
 
 

@@ -52,6 +52,7 @@ def films_table(request: HttpRequest) -> HttpResponseBase:
     AuditEvent.record(
         user,
         "films_exported",
+        None,
         films=Instance.objects.filter(study__in=studies).count(),
         names=with_names,
         **{name: str(value) for name, value in chosen.items()},
