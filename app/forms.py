@@ -97,13 +97,16 @@ class FilmsForm(AgeForm):
         widget=forms.HiddenInput,
         error_messages={"invalid_choice": _("The patient of these films is not there any more.")},
     )
+    #: What the hospital calls the study to come, as ``scheduled.Order`` seals it.
+    order = forms.CharField(required=False, max_length=500, widget=forms.HiddenInput)
 
     @classmethod
     def of_link(cls, asked: Mapping[str, Any]) -> FilmsForm:
         """As the links "Add a film" fill it, in the worklist's address: ``to_study`` with a number,
-        ``to_patient`` with a primary key (``patient`` is a filter there).
+        ``to_patient`` with a primary key (``patient`` is a filter there) and perhaps ``order``.
         """
-        form = cls({"study": asked.get("to_study"), "patient": asked.get("to_patient")})
+        whose = {"study": asked.get("to_study"), "patient": asked.get("to_patient")}
+        form = cls(whose | {"order": asked.get("order")})
         form.is_valid()
         return form
 

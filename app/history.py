@@ -135,8 +135,12 @@ def _remarks(event: AuditEvent) -> Iterator[str]:
             "number": moved
         }
         yield said_of(details.get("was", {}))
+    if event.action == "patient_learnt" and "because" not in details:
+        yield _("The film's header says so.")
     if event.action == "header_disagrees":
         yield said_of(details.get("header", {}))
+    if details.get("because") == "worklist":
+        yield _("The hospital's worklist says so.")
     if details.get("because") == "birth_date":
         yield _("It follows from the date of birth.")
     if event.action == "study_deleted":

@@ -73,7 +73,8 @@ class Belonging:
     ``study``: the film joins it; else that of its header's study; else it begins a study of
     ``patient`` at ``age_years``. ``by`` None: a machine or a command, which ``sender`` names.
     ``said``: what that machine says of the patient, as a header would: number, name and sex. A new
-    study is then the patient's who is known so, else of one who is entered.
+    study is then the patient's who is known so, else of one who is entered. ``study_uid`` and
+    ``accession_number``: what the hospital calls the study; the header's own come first.
     """
 
     age_years: float | None = None
@@ -82,6 +83,8 @@ class Belonging:
     by: User | None = None
     sender: str = ""
     said: Mapping[str, str] | None = None
+    study_uid: str = ""
+    accession_number: str = ""
 
 
 def receive(
@@ -267,14 +270,16 @@ def _study_of(belonging: Belonging, identity: Identity) -> Study:
     It is called from now on what the film's header calls it, where nobody has called it anything.
     """
     joined = Study.objects.filter(pk=belonging.study.pk).first() if belonging.study else None
-    joined = joined or _study_in_header(identity, belonging)
+    joined = joined or _study_called(identity.study_uid, belonging)
+    joined = joined or _study_called(belonging.study_uid, belonging)
     if joined and joined.patient is None:
         joined.patient = _patient_said(belonging)
     study = joined or Study.begin(
         belonging.age_years, belonging.patient or _patient_said(belonging)
     )
-    study.study_uid = study.study_uid or identity.study_uid
-    study.accession_number = study.accession_number or identity.accession_number
+    study.study_uid = study.study_uid or identity.study_uid or belonging.study_uid
+    accession_number = identity.accession_number or belonging.accession_number
+    study.accession_number = study.accession_number or accession_number
     return study
 
 
@@ -287,11 +292,11 @@ def _patient_said(belonging: Belonging) -> Patient | None:
     return known or Patient.enter(said, by=belonging.by)
 
 
-def _study_in_header(identity: Identity, belonging: Belonging) -> Study | None:
-    """The study that the header names, unless somebody says that the film is another patient's."""
-    if not identity.study_uid:
+def _study_called(study_uid: str, belonging: Belonging) -> Study | None:
+    """The study of that UID, unless somebody says that the film is another patient's."""
+    if not study_uid:
         return None
-    known = Study.objects.filter(study_uid=identity.study_uid).order_by("pk").first()
+    known = Study.objects.filter(study_uid=study_uid).order_by("pk").first()
     patient, said = belonging.patient, belonging.said
     if known and patient and known.patient_id not in (None, patient.pk):
         return None

@@ -78,7 +78,7 @@ ACTIONS: Sentences = {
     "study_deleted": _("deleted a study"),
     "header_disagrees": _("a film's header speaks of somebody else"),
     "patient_entered": _("entered a patient"),
-    "patient_learnt": _("a film's header told more of the patient"),
+    "patient_learnt": _("learnt more of a patient"),
     "patient_deleted": _("deleted a patient"),
     "signs_recorded": _("entered clinical signs"),
     "reading_recorded": _("wrote down a reading"),

@@ -63,6 +63,7 @@ def analyse_instance(instance_id: int) -> None:
     try:
         analysis = analyse(instance.path, instance.study.age_years)
         instance.record(analysis)
+        _ask_for_patient(instance)
     except Instance.DoesNotExist:
         return  # its study was deleted meanwhile
     except (UnusableRelease, OperationalError) as error:
@@ -77,6 +78,12 @@ def analyse_instance(instance_id: int) -> None:
         else:
             instance.wait_again()
             enqueue(instance, after=PAUSE_SECONDS * attempt)
+
+
+def _ask_for_patient(instance: Instance) -> None:
+    from app.scheduled import learner  # which knows of the worker
+
+    learner.ask_about(instance)
 
 
 def analyse(film: Path, age_years: float | None) -> Analysis:

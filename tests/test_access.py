@@ -68,6 +68,7 @@ PAGES = """
     review-clear        administer      lan             administer
     lan-authority       view            add-phone       view
     watched-folder      administer
+    scheduled           take_in         scheduled-take  take_in
     camera              take_in         camera-verdict  take_in
     updates             administer      update-take     administer
     update-try          administer      update-cancel   administer

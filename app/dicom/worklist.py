@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Films of the chest are ordered for these (PS3.3, C.7.3.1.1.1); a key has one value (PS3.4, K.2.2).
+#: Films of the chest are ordered for these (PS3.3, C.7.3.1.1.1); one at a time, as a key of this
+#: kind has one value (PS3.4, C.2.2.2.1).
 MODALITIES = ("CR", "DX")
 #: More than these are not wanted of one peer; the rest is cancelled.
 MOST_ENTRIES = 200
@@ -100,10 +101,12 @@ def ask(peer: Peer, question: Question, most: int = MOST_ENTRIES) -> Answer:
                 asking = _Asking(association, ends_at)
                 found |= dict.fromkeys(asking.entries(_keys(question, modality), most))
                 is_cut = is_cut or asking.is_cut
+                if asking.is_deaf:
+                    break
     except NoAssociation as error:
         logger.info("worklist of peer %s: %s", peer.pk, error.code)
         raise NoWorklist(error.code) from error
-    return Answer(tuple(sorted(found, key=_by_start)), is_cut)
+    return Answer(tuple(sorted(found, key=by_start)), is_cut)
 
 
 class _Asking:
@@ -112,21 +115,22 @@ class _Asking:
     def __init__(self, association: Association, ends_at: float) -> None:
         self._association, self._ends_at = association, ends_at
         self.is_cut = False
+        #: Goes on after it was told to stop; the association is ended.
+        self.is_deaf = False
 
     def entries(self, keys: Dataset, most: int) -> Iterator[ScheduledStudy]:
         """At most so many entries; raises NoWorklist."""
-        count = 0
-        for status, identifier in self._answers(keys):
+        for count, (status, identifier) in enumerate(self._answers(keys), 1):
             if status not in _PENDING:
                 if status not in {0, _CANCELLED}:
                     raise self._broken_off("failed", status)
                 return
             if time.monotonic() > self._ends_at:
                 raise self._broken_off("too_slow")
-            count += 1
             if count == most + 1:
                 self._cancel()
             elif count > most + MOST_AFTER_CANCEL:
+                self.is_deaf = True
                 self._association.abort()
                 return
             elif count <= most and (entry := entry_of(identifier)):
@@ -141,8 +145,10 @@ class _Asking:
                 if not told:  # nothing came, or nothing that could be understood
                     raise self._broken_off("too_slow")
                 yield told.Status, identifier
-        except (RuntimeError, ValueError) as error:
+        except ValueError as error:  # the context was not accepted
             raise self._broken_off("not_supported") from error
+        except RuntimeError as error:  # the association has ended
+            raise self._broken_off("aborted") from error
 
     def _cancel(self) -> None:
         self.is_cut = True
@@ -207,8 +213,10 @@ def entry_of(identifier: Dataset | None) -> ScheduledStudy | None:
     return entry if entry.name or entry.number else None
 
 
-def _by_start(entry: ScheduledStudy) -> tuple[datetime, str]:
-    return entry.starts_at or datetime.max, entry.name
+def by_start(entry: ScheduledStudy) -> tuple[bool, str, str]:
+    """To sort entries by: the earliest first, those without a time last."""
+    start = entry.starts_at
+    return start is None, start.isoformat() if start else "", entry.name
 
 
 def _value(data: Dataset, keyword: str) -> Any:

@@ -122,16 +122,20 @@ class Patient(models.Model):
             return None
         return (day - self.birth_date).days / DAYS_IN_A_YEAR
 
-    def learn(self, **header: str) -> None:
-        """Take over what a film's header says, where nobody has said it yet; audited."""
+    def learn(self, because: str = "header", **header: str | date | None) -> None:
+        """Take over what a film's header says, where nobody has said it yet; audited.
+
+        ``because``: a code of who else said it, such as the hospital's worklist.
+        """
         learnt = {n: value for n, value in header.items() if value and not getattr(self, n)}
         if not learnt:
             return
         for name, value in learnt.items():
             setattr(self, name, value)
         self.save(update_fields=learnt.keys())
-        changed = {name: ["", value] for name, value in learnt.items()}
-        AuditEvent.record(None, "patient_learnt", self, patient=self.pk, changed=changed)
+        changed = {name: ["", as_kept(value)] for name, value in learnt.items()}
+        told = {"because": because} if because != "header" else {}
+        AuditEvent.record(None, "patient_learnt", self, patient=self.pk, changed=changed, **told)
 
     def likely_duplicates(self) -> list[Patient]:
         """Other patients with the same number, or the same name and nothing that speaks against it.

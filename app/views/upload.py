@@ -14,6 +14,7 @@ from django.views.decorators.cache import never_cache
 from app import intake, messages
 from app.access import Permission, requires, user_of, wants_json
 from app.forms import FilmsForm
+from app.scheduled import Order
 
 
 @requires(Permission.TAKE_IN)
@@ -35,7 +36,14 @@ def upload(request: HttpRequest) -> HttpResponse:
     files = request.FILES.getlist("films")
     if not files:
         return _turned_away(request, messages.sentence("no_file"))
-    belonging = intake.Belonging(form.age_years, *form.whose, by=user_of(request))
+    order = Order.of(form.cleaned_data["order"])
+    belonging = intake.Belonging(
+        form.age_years,
+        *form.whose,
+        by=user_of(request),
+        study_uid=order.study_uid,
+        accession_number=order.accession_number,
+    )
     films = [_take_in(file, belonging) for file in files]
     if wants_json(request):
         return JsonResponse({"films": films})

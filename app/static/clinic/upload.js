@@ -81,7 +81,7 @@
   function send(sending) {
     const { file } = sending;
     const body = new FormData();
-    for (const name of ["csrfmiddlewaretoken", "study", "patient"]) {
+    for (const name of ["csrfmiddlewaretoken", "study", "patient", "order"]) {
       if (form.elements[name]) body.append(name, form.elements[name].value);
     }
     body.append("age", sending.age);
