@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from django.utils import timezone, translation
 from django.utils.functional import Promise
@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from app import messages
 from app.cxr import fhir_out
 from app.models import Finding, Instance, Patient, Reading, Site, Study
+from app.uids import clinic_root, film_uids, study_uid
 
 if TYPE_CHECKING:
     from app.cxr.regions import Region
@@ -43,27 +44,21 @@ WORDS: dict[str, Promise] = {
 }
 
 
-def clinic_root(site: Site) -> UUID:
-    """The root of the UUIDs of one clinic: it outlives a new computer, as the database does."""
-    if site.set_up_at is None:
-        raise ValueError("a clinic that is not set up has no studies to send")
-    return uuid5(fhir_out.ROOT, f"clinic/{site.set_up_at.timestamp():.6f}")
-
-
 def bundle_of(study: Study) -> dict[str, Any]:
     """The study as a FHIR R4 transaction Bundle, its words in the language that is active.
 
     ``study``: with patient, films and findings fetched along (``newest_first``).
     """
+    root = clinic_root(Site.current())
     return fhir_out.bundle(
         fhir_out.ImagedStudy(
-            clinic=clinic_root(Site.current()),
+            clinic=root,
             number=study.number,
             started=timezone.localtime(study.created_at),
             subject=_subject(study.patient),
-            films=[_film(instance) for instance in study.instances.all()],
+            films=[_film(instance, root) for instance in study.instances.all()],
             readings=[_reading(one) for one in study.readings.select_related("by").order_by("id")],
-            study_uid=study.study_uid,
+            study_uid=study_uid(study, root),
             accession_number=study.accession_number,
             language=translation.get_language() or "en",
             words=_words(),
@@ -89,14 +84,15 @@ def _subject(patient: Patient | None) -> fhir_out.Subject | None:
     )
 
 
-def _film(instance: Instance) -> fhir_out.Film:
+def _film(instance: Instance, root: UUID) -> fhir_out.Film:
     finding = instance.finding
+    sop_class, sop_instance, series = film_uids(instance, root)
     return fhir_out.Film(
         key=instance.sha256,
         answer=_answer(finding) if finding else None,
-        sop_instance_uid=instance.sop_instance_uid,
-        sop_class_uid=instance.sop_class_uid,
-        series_uid=instance.series_uid,
+        sop_instance_uid=sop_instance,
+        sop_class_uid=sop_class,
+        series_uid=series,
     )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from app.dicom import echo
+from app.models import Peer
+
 PROBLEMS: dict[str, Promise] = {
     "address_unknown": _(
         "No machine of the name %(address)s is known in the network. Is it spelt right?"
@@ -16,13 +19,6 @@ PROBLEMS: dict[str, Promise] = {
         "Nothing listens at %(address)s on this port. Is the port right, and the program there "
         "running?"
     ),
-    "our_name_refused": _(
-        "Reached the machine, but it does not know our AE title %(ours)s. Enter it there."
-    ),
-    "their_name_wrong": _(
-        "Reached the machine, but its AE title is not %(theirs)s. Ask whoever looks after it."
-    ),
-    "association_refused": _("Reached the machine, but it refused to talk with us now."),
     "kind_not_taken": _(
         "The machine does not take this kind of object. Ask whoever looks after it to allow "
         "structured reports and secondary captures."
@@ -49,6 +45,10 @@ PROBLEMS: dict[str, Promise] = {
 }
 
 
-def problem_words(code: str, details: Mapping[str, str]) -> str:
-    """The sentence for a code; empty for none."""
+def problem_words(code: str, details: Mapping[str, str], peer: Peer | None = None) -> str:
+    """The sentence for a code of ``outbox.faults``, or of ``dicom.association`` and its peer; empty
+    for none.
+    """
+    if peer and code in echo.SENTENCES:
+        return echo.sentence(code, peer)
     return str(PROBLEMS[code]) % details if code in PROBLEMS else ""

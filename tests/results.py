@@ -108,6 +108,8 @@ def subject(**changes: Any) -> Subject:
     """Whose film a photograph shows."""
     usual: dict[str, Any] = {
         "study_uid": uid_from("a clinic of the tests", "study", "17"),
+        "series_uid": uid_from("a clinic of the tests", "series", "17"),
+        "film_uid": uid_from("a clinic of the tests", "film", "17"),
         "taken_at": datetime(2026, 11, 1, 9, 0, tzinfo=HERE),
         "study_id": "17",
         "patient_name": "Amina Diallo",

@@ -394,7 +394,7 @@ class TestThePage:
         Delivery.objects.get().failed("no_answer", {"address": "10.0.0.9"})
         page = client.get(reverse("outbox")).content.decode()
         assert study.number in page
-        assert "10.0.0.9 does not answer" in page
+        assert "nothing answers at 10.0.0.9" in page
 
     def test_no_page_says_that_nothing_leaves_where_results_do(
         self, client: Client, archive: Peer

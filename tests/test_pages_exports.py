@@ -14,7 +14,7 @@ from fhir.resources.R4B.bundle import Bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import exports, fhir
+from app import exports, uids
 from app.models import AuditEvent, Instance, Patient, Reading, Site, State, Study
 from tests.people import browser, browser_of, enter
 from tests.readings import read_studies
@@ -140,14 +140,14 @@ class TestFhir:
         assert client.get(reverse("study-fhir", args=["nothing"])).status_code == 404
 
     def test_two_clinics_call_nothing_by_the_same_name(self, site):
-        here = fhir.clinic_root(site)
+        here = uids.clinic_root(site)
         site.set_up_at += timedelta(microseconds=1)
 
-        assert fhir.clinic_root(site) != here
+        assert uids.clinic_root(site) != here
 
     def test_a_clinic_that_is_not_set_up_has_no_name(self):
         with pytest.raises(ValueError, match="not set up"):
-            fhir.clinic_root(Site())
+            uids.clinic_root(Site())
 
 
 def rows_of(client, **query: str) -> list[dict[str, str]]:

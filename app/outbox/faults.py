@@ -1,4 +1,7 @@
-"""Why results did not arrive: stable codes, which ``app.outbox_words`` puts into sentences."""
+"""Why results did not arrive: stable codes, which ``app.outbox_words`` puts into sentences.
+
+Beside these stand the codes of ``app.dicom.association``: why a peer could not be spoken with.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,6 @@ CODES = frozenset(
         "address_unknown",
         "no_answer",
         "connection_refused",
-        "our_name_refused",
-        "their_name_wrong",
-        "association_refused",
         "kind_not_taken",
         "out_of_room",
         "turned_down",
@@ -27,8 +27,9 @@ CODES = frozenset(
 
 
 class NotSent(Exception):
-    """It did not arrive. ``code``: one of CODES; ``details`` fill its sentence; ``nobody_there``:
-    nothing else would get through either; ``for_good``: trying again helps nothing.
+    """It did not arrive. ``code``: one of CODES or of the association's; ``details`` fill its
+    sentence; ``nobody_there``: nothing else would get through either; ``for_good``: trying again
+    helps nothing.
     """
 
     def __init__(

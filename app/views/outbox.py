@@ -55,7 +55,7 @@ def _on_its_way() -> dict[str, Any]:
 
 
 def _with_words(rows: Any) -> list[tuple[Delivery, str]]:
-    return [(row, problem_words(row.problem, row.details)) for row in rows]
+    return [(row, problem_words(row.problem, row.details, row.peer)) for row in rows]
 
 
 @requires(Permission.ADMINISTER)

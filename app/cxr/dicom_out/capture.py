@@ -78,10 +78,9 @@ def film_as_secondary_capture(
     """A film that came as a picture, as the object that reports on it refer to.
 
     ``pixels``: the film as displayed, uint8 ``(height, width)``; places in it are places in this
-    object. ``lossy``: it was a JPEG once. The same film of the same study gives the same object.
+    object. ``lossy``: it was a JPEG once.
     """
-    uid = uid_from("film", subject.study_uid, _digest(pixels))
-    made = _object(uid)
+    made = _object(UID(subject.film_uid))
     made.StudyInstanceUID = subject.study_uid
     made.StudyID = subject.study_id
     made.StudyDate, made.StudyTime = da(subject.taken_at), tm(subject.taken_at)
@@ -96,6 +95,7 @@ def film_as_secondary_capture(
     if subject.age_years is not None:
         made.PatientAge = age_string(subject.age_years)
     _add_capture(made, equipment, FILM_SERIES_NUMBER, description, subject.taken_at)
+    made.SeriesInstanceUID = subject.series_uid
     made.Modality = "RG"
     made.ImageType = ["ORIGINAL", "SECONDARY"]
     # From a phone, a scanner or another program, which the file does not tell: from a workstation

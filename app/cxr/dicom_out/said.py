@@ -90,11 +90,14 @@ class Reading:
 class Subject:
     """Whose film it is, for films that came without a DICOM header.
 
-    ``study_uid``, ``study_id``: the study's own, given to it by this clinic. ``taken_at``: when the
-    film was taken or came in. ``birth_date``: YYYYMMDD. ``sex``: M, F or O. Empty is unknown.
+    ``study_uid``, ``series_uid``, ``film_uid``, ``study_id``: given by this clinic. ``taken_at``:
+    when the film was taken or came in. ``birth_date``: YYYYMMDD. ``sex``: M, F or O. Empty is
+    unknown.
     """
 
     study_uid: str
+    series_uid: str
+    film_uid: str
     taken_at: datetime
     study_id: str = ""
     patient_name: str = ""
