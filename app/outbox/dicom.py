@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_context
 
 from app.dicom.association import NoAssociation, associated
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 #: PS3.4, B.2.3: stored, whatever else there is to say about it.
 _STORED = frozenset({0x0000, 0xB000, 0xB006, 0xB007})
 _NOT_TAKEN = frozenset({0x0122})
-_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+_SYNTAXES: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
 def send(study: Study, peer: Peer) -> None:

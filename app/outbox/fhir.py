@@ -83,11 +83,11 @@ def _ask(method: str, address: str, authorization: str, body: bytes | None = Non
 
 def _fault_of(status: int) -> NotSent:
     """Why a server did not take it. Its own words are not kept: they may quote the patient."""
-    words = {"status": str(status)}
+    said = str(status)
     if status in (401, 403):
-        return NotSent("not_allowed", nobody_there=True, **words)
+        return NotSent("not_allowed", nobody_there=True, status=said)
     if status == 404 or 300 <= status < 400:
-        return NotSent("not_found", nobody_there=True, **words)
+        return NotSent("not_found", nobody_there=True, status=said)
     if status in _FOR_GOOD:
-        return NotSent("turned_down", for_good=True, **words)
-    return NotSent("server_fault", nobody_there=True, **words)
+        return NotSent("turned_down", for_good=True, status=said)
+    return NotSent("server_fault", nobody_there=True, status=said)
