@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from django.urls import include, path
 
+from app import api
 from app.health import healthz
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
+    path("api/v1/openapi.json", api.document, name="api-document"),
+    path("api/v1/<path:rest>", api.door, name="api"),
     path("", include("app.views")),
 ]
 

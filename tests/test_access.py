@@ -75,11 +75,15 @@ PAGES = """
     update-install      administer      update-discard  administer
     update-go-back      administer      update-again    administer
     help                view            help-page       view
+    tokens              administer      token-end       administer
+    api-docs            administer
     study-fhir          view            films-table     review
     month               review          month-table     review
 """
+#: Of other programs: a token of theirs lets them in, never a session (test_api.py proves it).
+BY_TOKEN = {"api", "api-document"}
 #: Open to whoever reaches the server, because nobody can be logged in yet.
-OPEN_PAGES = {"healthz", "set-up", "log-in", "log-out", "choose-language", "join"}
+OPEN_PAGES = {"healthz", "set-up", "log-in", "log-out", "choose-language", "join", *BY_TOKEN}
 #: Pages that change something and need no more than "view": it is the person's own.
 OWN_AFFAIRS = {"password"}
 
@@ -203,7 +207,7 @@ class TestEveryPage:
     def test_what_needs_no_more_than_view_changes_nothing(self, client, address, name):
         assert knock(client, "POST", address(name)).status_code == 405
 
-    @pytest.mark.parametrize("name", sorted({*names()} - {"healthz"}))
+    @pytest.mark.parametrize("name", sorted({*names()} - {"healthz", "api"}))
     def test_no_form_is_taken_from_another_site(self, administrator, address, name):
         client = Client(enforce_csrf_checks=True)
         client.force_login(administrator)
