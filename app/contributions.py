@@ -17,6 +17,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Any
 
@@ -334,7 +335,9 @@ def _pack_film(archive: zipfile.ZipFile, one: Candidate, key: bytes, made: Contr
     made.sent[str(one.film.pk)] = one.last_reading
 
 
-def _encrypted(packed: IO[bytes], recipient: pyrage.x25519.Recipient, made: Contribution) -> Path:
+def _encrypted(
+    packed: BufferedIOBase, recipient: pyrage.x25519.Recipient, made: Contribution
+) -> Path:
     handle, name = tempfile.mkstemp(dir=settings.TEMPORARY_DIR, suffix=SUFFIX)
     try:
         with os.fdopen(handle, "wb") as file:
