@@ -41,9 +41,9 @@ def open_page(
     browser: Browser, live_server, user: User, size: dict[str, int], **more: object
 ) -> Page:
     name = settings.SESSION_COOKIE_NAME
-    cookie = {"name": name, "value": browser_of(user).cookies[name].value, "url": live_server.url}
+    value = browser_of(user).cookies[name].value
     context = browser.new_context(viewport=size, base_url=live_server.url, **more)
-    context.add_cookies([cookie])
+    context.add_cookies([{"name": name, "value": value, "url": live_server.url}])
     page = context.new_page()
     page.goto(ADDRESS)
     return page
@@ -84,6 +84,8 @@ def test_it_fits_a_phone(browser, live_server, administrator, language):
     page = open_page(browser, live_server, administrator, PHONE)
 
     assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    wide = page.locator(".month__wide")
+    assert language != "en" or not wide.evaluate("e => e.scrollWidth > e.clientWidth")
     page.context.close()
 
 
