@@ -154,6 +154,10 @@ REFUSALS: Sentences = {
         "This is a side view of the chest. The program reads frontal films only: "
         "put in the PA or AP film."
     ),
+    "for_processing": _(
+        "This is the raw image of the X-ray unit, not yet made ready to be read. "
+        "On the unit, choose the finished image (“for presentation”) and send that one."
+    ),
     "constant_image": _(
         "The picture is one even grey: nothing can be seen on it. "
         "Export or photograph the film again."

@@ -44,6 +44,7 @@ LAYERS = {
     "run_clinic": Layer(ours=("app",), forbidden=WORKSHOP_TOOLS),
     "app": Layer(ours=("app",), forbidden=WORKSHOP_TOOLS),
     "app.cxr": Layer(ours=("app.cxr",), libraries=CORE_LIBRARIES),
+    "app.cxr.dicom_codecs": Layer(ours=("app.cxr",), libraries=CORE_LIBRARIES | {"imagecodecs"}),
     "app.cxr.dicom_out": Layer(ours=("app.cxr",), libraries=CORE_LIBRARIES | {"highdicom"}),
     "model_export": Layer(ours=("model_export", "app.cxr"), forbidden=frozenset({"django"})),
     "packaging": Layer(ours=("packaging", "app.settings"), forbidden=WORKSHOP_TOOLS),

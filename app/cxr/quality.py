@@ -21,6 +21,7 @@ CODES = frozenset(
         "not_a_radiograph",  # details: modality
         "not_a_chest_film",  # details: body_part
         "lateral_view",
+        "for_processing",
         "too_small",  # details: width, height, minimum
         "odd_shape",
         "constant_image",
@@ -85,6 +86,8 @@ def _by_tags(film: Radiograph) -> Iterator[Refusal]:
         yield Refusal("not_a_chest_film", {"body_part": part})
     if _LATERAL.fullmatch(film.view_position or ""):
         yield Refusal("lateral_view")
+    if film.is_raw:
+        yield Refusal("for_processing")
 
 
 # --- shape --------------------------------------------------------------------------------------

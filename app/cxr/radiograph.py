@@ -77,6 +77,7 @@ class Radiograph:
     ``pixels``: uint8 ``(height, width)``. ``frames``: how many pages or frames the file holds; the
     first is read. Everything a file may leave unsaid is None then. ``colourfulness``: how much of
     the picture's colour is no mere tint, in grey levels; a film, toned or not, is near 0.
+    ``is_raw``: what a unit measured, with no word of how to show it.
     """
 
     pixels: np.ndarray
@@ -92,6 +93,7 @@ class Radiograph:
     patient_id: str | None = None
     study_uid: str | None = None
     sop_instance_uid: str | None = None
+    is_raw: bool = False
 
     @property
     def width(self) -> int:
