@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
+from django.conf import settings
+from django.utils import translation
 
 from app.models import Site, Study
 from app.outbox.faults import NotSent
@@ -34,7 +36,10 @@ def send(study: Study) -> None:
     from app.fhir import bundle_of
 
     site = Site.current()
-    post(site.fhir_server, site.fhir_authorization, bundle_of(study))
+    known = Study.objects.newest_first().get(pk=study.pk)
+    # In one language, whoever asks: a server that is told again keeps what it has
+    with translation.override(site.language or settings.LANGUAGE_CODE):
+        post(site.fhir_server, site.fhir_authorization, bundle_of(known))
 
 
 def post(server: str, authorization: str, bundle: Mapping[str, Any]) -> None:
