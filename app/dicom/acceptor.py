@@ -35,6 +35,8 @@ ACSE_SECONDS = 10.0
 NETWORK_SECONDS = 120.0
 DIMSE_SECONDS = 30.0
 SECONDS_TO_CLOSE = 5.0
+#: So often it is seen that the program ends.
+POLL = 0.2
 
 # PS3.8, 9.3.4: result, source and reason of a rejection
 PERMANENT, TRANSIENT = 1, 2
@@ -63,7 +65,7 @@ class Acceptor:
             request_handler=Acceptance,
         )
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="dicom-acceptor", daemon=True
+            target=self._server.serve_forever, args=[POLL], name="dicom-acceptor", daemon=True
         )
         self._thread.start()
 

@@ -42,14 +42,18 @@ SENTENCES: dict[str, Promise] = {
     ),
     "called_unknown": _(
         "%(name)s: reached the machine, but it is not called %(theirs)s. Enter here the AE title "
-        "that its own settings show."
+        "that its own settings show. If that is right, it may not know our name %(ours)s."
     ),
     "busy": _("%(name)s: reached the machine, but it is busy. Try again in a minute."),
     "rejected": _(
         "%(name)s: reached the machine, but it refused to talk and did not say why. It often must "
         "be told the AE title %(ours)s and the address of this computer first."
     ),
-    "aborted": _("%(name)s: reached the machine, but it broke off. Look into its own log."),
+    # So Orthanc treats strangers
+    "aborted": _(
+        "%(name)s: reached the machine, but it broke off. It may not know our name %(ours)s and "
+        "the address of this computer: look into its settings and its log."
+    ),
     "not_supported": _(
         "%(name)s: reached the machine, and it knows us, but it does not offer this service."
     ),
