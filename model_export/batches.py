@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from model_export.augment import augment
 from model_export.configs import Experiment
-from model_export.datasets import Split, films_under, read_paths
+from model_export.datasets import CONTRIBUTIONS, Split, films_under, read_paths
 from model_export.network import LOGIT, MAP, PLACE
 from model_export.opacities import draw_opacities
 from model_export.runs import Teacher, input_size, load_teacher
@@ -25,12 +25,19 @@ Targets = dict[str, tf.Tensor]
 @dataclass(frozen=True)
 class Films:
     """What a run learns from: ``images`` uint8 ``(count, side, side, 1)``, ``labels`` 0, 1 or 0.5
-    for unknown, ``targets`` 0..1 that the network is to say; both float32 ``(count,)``.
+    for unknown, ``targets`` 0..1 that the network is to say; both float32 ``(count,)``. ``is_new``:
+    bool ``(count,)``, which are of contributions; None where there are none.
     """
 
     images: np.ndarray
     labels: np.ndarray
     targets: np.ndarray
+    is_new: np.ndarray | None = None
+
+    def with_label(self, label: float, is_new: bool) -> np.ndarray:
+        """Which films have that label and are new or not: their indices."""
+        new = self.is_new if self.is_new is not None else np.zeros(self.labels.shape, bool)
+        return np.flatnonzero((self.labels == label) & (new == is_new))
 
 
 def balanced_batches(films: Films, experiment: Experiment) -> tf.data.Dataset:
@@ -39,11 +46,8 @@ def balanced_batches(films: Films, experiment: Experiment) -> tf.data.Dataset:
     Films float32 0..255 and, by the names of the network's outputs, what it is to say of each:
     ``LOGIT`` ``(films, 1)`` and ``MAP`` as of ``places``.
     """
-    parts, half = [], experiment.batch // 2
-    for label, count in ((0.0, half), (UNKNOWN, experiment.unlabelled), (1.0, half)):
-        if not count:
-            continue
-        chosen = np.flatnonzero(films.labels == label)
+    parts = []
+    for chosen, count in _mixture(films, experiment):
         order = tf.data.Dataset.from_tensor_slices(chosen)
         parts.append(order.shuffle(len(chosen), seed=experiment.seed).repeat().batch(count))
     images, known, wanted = (
@@ -59,6 +63,19 @@ def balanced_batches(films: Films, experiment: Experiment) -> tf.data.Dataset:
         return tf.ensure_shape(changed, shape), _targets(labels, said, drawn, experiment)
 
     return tf.data.Dataset.zip(tuple(parts)).map(build, num_parallel_calls=2).prefetch(4)
+
+
+def _mixture(films: Films, experiment: Experiment) -> list[tuple[np.ndarray, int]]:
+    """The parts of a batch: films to draw from, and how many of them. Of each class ``new_share``
+    is new, where there are such films, and the rest is rehearsed (Robins 1995).
+    """
+    half = experiment.batch // 2
+    parts = []
+    for label, count in ((0.0, half), (UNKNOWN, experiment.unlabelled), (1.0, half)):
+        old, new = (films.with_label(label, is_new) for is_new in (False, True))
+        newer = round(count * experiment.new_share) if new.size else 0
+        parts += [(old, count - newer), (new, newer)]
+    return [(chosen, count) for chosen, count in parts if count]
 
 
 def _change(
@@ -143,8 +160,10 @@ def gather_films(
         read_paths(paths, experiment.size, "training films"),
         np.array(labels, np.float32),
     )
+    is_new = np.zeros(truth.shape, bool)
+    is_new[: len(known.train)] = [film.source == CONTRIBUTIONS for film in known.train]
     if not teachers:
-        return Films(images, truth, truth)
+        return Films(images, truth, truth, is_new)
     if taught is not None and taught.exists():
         said = np.load(taught)
     else:
@@ -152,7 +171,7 @@ def gather_films(
         if taught is not None:
             np.save(taught, said)
     hard = np.where(truth == UNKNOWN, 0.0, experiment.hard_share).astype(np.float32)
-    return Films(images, truth, hard * truth + (1 - hard) * said)
+    return Films(images, truth, hard * truth + (1 - hard) * said, is_new)
 
 
 def _films_for(teacher: Path, images: np.ndarray, paths: Sequence[Path]) -> np.ndarray:

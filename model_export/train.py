@@ -13,6 +13,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from model_export import configs
 from model_export.batches import balanced_batches, gather_films, no_places
+from model_export.continuing import Continuation
 from model_export.datasets import load_kermany, read_films, split_by_patient
 from model_export.network import LOGIT, MAP, classifier
 from model_export.pretrained import load_imagenet
@@ -163,19 +165,24 @@ def train(
     teachers: Sequence[Path] = (),
     unlabelled: Path | None = None,
     start: Path | None = None,
+    continuation: Continuation | None = None,
 ) -> None:
     """Train ``experiment`` on the Kermany folder ``data`` into ``run``; resumes what it finds
     there.
 
     ``teachers``: finished runs or releases; ``unlabelled``: a folder of films; ``start``: a run to
-    begin from, else the weights of ImageNet.
+    begin from, else the weights of ImageNet; ``continuation``: what a release goes on with.
     """
     run.mkdir(parents=True, exist_ok=True)
     (run / "experiment.json").write_text(
         json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"
     )
     keras.utils.set_random_seed(experiment.seed + len(past_scores(run / "history.csv")))
-    split = split_by_patient(load_kermany(data))
+    known = load_kermany(data)
+    if continuation is not None:
+        continuation.check(experiment)
+        known, teachers = known + continuation.films(), teachers or [continuation.release]
+    split = split_by_patient(known)
     films = gather_films(experiment, split, teachers, unlabelled, run / TAUGHT)
     held_out = read_films(split.validation, experiment.size, "validation films").astype(np.float32)
     truth = tf.constant([film.label for film in split.validation], tf.float32)
@@ -183,7 +190,9 @@ def train(
 
     steps = 2 * int((films.labels == 1).sum()) // experiment.batch
     model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
-    if start is None:
+    if continuation is not None:
+        continuation.load_weights(model)
+    elif start is None:
         load_imagenet(model)
     else:
         model.load_weights(start / WEIGHTS)
@@ -214,14 +223,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--unlabelled", type=Path, help="folder of films without labels")
     parser.add_argument("--start", type=Path, help="run to begin from, of pretrain for instance")
+    parser.add_argument(
+        "--continue-from", type=Path, help="release or run to go on with, by --config continued"
+    )
+    parser.add_argument("--member", type=int, default=0, help="which network of it, counted from 0")
+    parser.add_argument("--new", type=Path, help="with --continue-from: folder made by merge")
 
 
 def main(options: argparse.Namespace) -> int:
     """Run the stage; returns the exit status."""
+    if (options.continue_from is None) != (options.new is None):
+        print("--continue-from and --new go together.", file=sys.stderr)
+        return 2
     experiment = configs.load(options.config)
     if options.seed is not None:
         experiment = dataclasses.replace(experiment, seed=options.seed)
+    continuation = None
+    if options.continue_from is not None:
+        continuation = Continuation(options.continue_from, options.member, options.new)
     train(
-        experiment, options.data, options.run, options.teachers, options.unlabelled, options.start
+        experiment,
+        options.data,
+        options.run,
+        options.teachers,
+        options.unlabelled,
+        options.start,
+        continuation,
     )
     return 0

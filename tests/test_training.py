@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ from model_export.network import (
 from model_export.phantom import ZONES, chest_film
 from model_export.runs import load_experiment, load_members, load_trained
 from tests.tiny_release import make_release
+from tests.workshop import PARTS, names
 
 SIZE = 64
 EXPERIMENT = Experiment(
@@ -60,8 +60,6 @@ EXPERIMENTS = sorted(
     path.stem for path in Path(configs.__path__[0]).glob("*.py") if path.stem != "__init__"
 )
 PROVIDERS = ["CPUExecutionProvider"]
-# films a class in each part of the split
-PARTS = {"train": 8, "validation": 5, "test": 3}
 
 
 # --- films, patients, parts -------------------------------------------------------------------
@@ -218,26 +216,15 @@ def test_an_experiment_is_found_by_name_and_opens_with_its_command(name):
 # --- one tiny run -----------------------------------------------------------------------------
 
 
-def _names(label: int) -> Iterator[tuple[str, str]]:
-    """File names in the children's set's way, each with the part that its patient falls into."""
-    number = 0
-    while True:
-        number += 1
-        name = f"person{number}_virus_{number}.png" if label else f"IM-{number:04d}-0001.png"
-        film = LabelledFilm(Path(name), label, patient_of_kermany(name)[0], "kermany")
-        split = split_by_patient([film])
-        yield name, next(part for part in PARTS if getattr(split, part))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn films in the children's set's layout, a few in every part of the split."""
     root = tmp_path_factory.mktemp("data")
     for label, folder in enumerate(("NORMAL", "PNEUMONIA")):
         (root / folder).mkdir()
-        wanted, names = dict(PARTS), _names(label)
+        wanted, named = dict(PARTS), names(label)
         while any(wanted.values()):
-            name, part = next(names)
+            name, part = next(named)
             if wanted[part]:
                 wanted[part] -= 1
                 opacity = list(ZONES)[sum(wanted.values()) % 6] if label else None

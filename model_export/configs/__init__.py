@@ -15,6 +15,7 @@ class Experiment:
     ``hard_share`` is how much of the target is the known label, the rest is what the teachers say;
     ``unlabelled`` films a batch have only the teachers' word (noisy student, Xie et al. 2020).
     ``opacity``: share of the films not known to have pneumonia that get drawn opacities.
+    ``new_share``: share of the films with labels that are of contributions, in a continued run.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Experiment:
     hard_share: float = 1.0
     unlabelled: int = 0
     opacity: float = 0.0
+    new_share: float = 0.0
     seed: int = 1
     augmentation: Augmentation = field(default_factory=Augmentation)
 
