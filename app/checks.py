@@ -26,8 +26,12 @@ SENTENCES: dict[str, Promise] = {
         "Check that the disk is not write-protected and that this user may write there."
     ),
     "disk_nearly_full": _(
-        "Fault DISK: only %(free)s MB are free on the disk. "
-        "New films will be turned away. Delete what is not needed from the computer."
+        "Fault DISK: only %(free)s MB are free on the disk. Below %(reserve)s MB new films are "
+        "turned away. Delete what is not needed from the computer."
+    ),
+    "films_turned_away": _(
+        "Fault DISK: only %(free)s MB are free on the disk, so new films are turned away. What is "
+        "stored is safe. Empty the recycle bin, and move videos and other large files to a stick."
     ),
     "disk_full": _(
         "Fault DISK: the disk is full, nothing can be written into the folder %(folder)s. "
@@ -62,6 +66,8 @@ OLD_PROCESSOR = _(
 
 NOT_WRITABLE = "data_dir_not_writable"
 ROOM_OF_AN_EMPTY_DATABASE = 1024**2
+#: Said at 2 GB where the reserve is the usual 500 MB: before films are turned away, not afterwards.
+WARN_AT_RESERVES = 4
 # Windows says it in numbers of its own, which Python turns into ENOSPC
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -93,10 +99,11 @@ def free_disk() -> Problem | None:
         free = shutil.disk_usage(settings.DATA_DIR).free
     except OSError:  # no such folder: ``data_directory`` says so
         return None
-    # Three times the reserve: said before films are turned away, not afterwards
-    if free >= 3 * settings.MIN_FREE_BYTES:
+    if free >= WARN_AT_RESERVES * settings.MIN_FREE_BYTES:
         return None
-    return Problem("disk_nearly_full", {"free": str(free // 1024**2)})
+    code = "disk_nearly_full" if free >= settings.MIN_FREE_BYTES else "films_turned_away"
+    reserve = str(settings.MIN_FREE_BYTES // 1024**2)
+    return Problem(code, {"free": str(free // 1024**2), "reserve": reserve})
 
 
 def database() -> Problem | None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.utils import timezone
 
 logger = logging.getLogger(__name__)
 
+Error = sqlite3.Error
 KEEP_BACKUPS = 5
 
 
@@ -26,15 +28,51 @@ class DamagedDatabase(Exception):
     """SQLite's own check finds fault with the database."""
 
 
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """A database file outside of Django: the one place that opens any. Raises sqlite3.Error."""
+    with contextlib.closing(sqlite3.connect(file, timeout=20)) as connected:
+        yield connected
+
+
 def is_whole(file: Path) -> bool:
     """SQLite's own check of a database file; one that is not there yet is whole."""
     if not file.exists():
         return True
     try:
-        with contextlib.closing(sqlite3.connect(file, timeout=20)) as opened:
-            return bool(opened.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+        with opened(file) as checked:
+            return bool(checked.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
     except sqlite3.DatabaseError:
         return False
+
+
+def is_damaged(file: Path) -> bool:
+    """Whether what the file holds is at fault, and not that somebody else has it open, or its disk
+    is full or cannot be read now: that passes without a repair.
+    """
+    try:
+        return not is_whole(file) and not _is_out_of_reach(file)
+    except OSError:
+        return False
+
+
+def _is_out_of_reach(file: Path) -> bool:
+    try:
+        with opened(file) as checked:
+            checked.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:  # as the error codes of SQLite sort it
+        return "malformed" not in str(error)
+    except sqlite3.DatabaseError:
+        return False
+    return False
+
+
+def is_from_later_version(file: Path) -> bool:
+    """Whether a later version of the program wrote it, which alone can read it."""
+    known = set(MigrationExecutor(connection).loader.disk_migrations)
+    with opened(file) as read:
+        applied = set(read.execute("SELECT app, name FROM django_migrations").fetchall())
+    return not applied <= known
 
 
 def database_file() -> Path:
@@ -74,7 +112,7 @@ def back_up() -> Path | None:
     name = f"clinic-{timezone.now():%Y%m%d-%H%M%S-%f}.sqlite3"
     target, unfinished = settings.BACKUP_DIR / name, settings.BACKUP_DIR / f"{name}.new"
     try:
-        _copy(source, unfinished)
+        copy(source, unfinished)
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -90,15 +128,13 @@ def close_down() -> None:
     connections.close_all()
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
+    """A whole copy of a database that may be in use, on the disk. Raises sqlite3.Error, OSError."""
     target.unlink(missing_ok=True)
-    with (
-        contextlib.closing(sqlite3.connect(source, timeout=20)) as original,
-        contextlib.closing(sqlite3.connect(target)) as copy,
-    ):
-        original.backup(copy)
+    with opened(source) as original, opened(target) as copied:
+        original.backup(copied)
         # The copy is one file, complete without a write-ahead log beside it
-        copy.execute("PRAGMA journal_mode=DELETE")
+        copied.execute("PRAGMA journal_mode=DELETE")
     with target.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -18,7 +18,7 @@ DATA_DIR = options.data_directory()
 MAX_FILM_BYTES = options.whole_number("CLINIC_MAX_FILM_MB", 512, 1, 4096) * 1024 * 1024
 # CLINIC_MIN_FREE_MB: how much disk stays free whatever comes in; a laptop whose system disk is full
 # no longer starts properly.
-MIN_FREE_BYTES = options.whole_number("CLINIC_MIN_FREE_MB", 100, 0, 100_000) * 1024 * 1024
+MIN_FREE_BYTES = options.whole_number("CLINIC_MIN_FREE_MB", 500, 0, 100_000) * 1024 * 1024
 # CLINIC_LANGUAGE: the language of the pages where the browser asks for none that is known.
 LANGUAGES = [
     ("en", "English"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import sqlite3
 import threading
@@ -351,7 +352,7 @@ class TestBackups:
             target.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(database, "_copy", full)
+        monkeypatch.setattr(database, "copy", full)
 
         with pytest.raises(OSError):
             database.back_up()
@@ -443,6 +444,7 @@ class TestChecks:
     @pytest.mark.parametrize("code", sorted(checks.SENTENCES))
     def test_every_fault_can_be_read_out(self, code):
         details = {"folder": "F", "free": "5", "file": "f", "code": "c", "bands": "b"}
+        details |= {"reserve": "r", "day": "d", "films": "n"}
 
         words = checks.Problem(code, details).sentence
 
@@ -461,10 +463,26 @@ class TestChecks:
         assert checks.usable_model().code == "model_not_usable"
         assert "release_missing" in checks.working_model().sentence
 
-    def test_little_room_is_told_before_films_are_turned_away(self, data_dir, settings):
-        settings.MIN_FREE_BYTES = 2**60
+    @pytest.mark.parametrize(
+        ("free", "code"),
+        [
+            (2000, None),
+            (1999, "disk_nearly_full"),
+            (500, "disk_nearly_full"),
+            (499, "films_turned_away"),
+            (0, "films_turned_away"),
+        ],
+    )
+    def test_little_room_is_told_before_films_are_turned_away(
+        self, data_dir, settings, monkeypatch, free, code
+    ):
+        settings.MIN_FREE_BYTES = 500 * 1024**2
+        usage = shutil._ntuple_diskusage(10**12, 10**12, free * 1024**2)
+        monkeypatch.setattr(checks.shutil, "disk_usage", lambda _folder: usage)
+        problem = checks.free_disk()
 
-        assert checks.free_disk().code == "disk_nearly_full"
+        assert (problem.code if problem else None) == code
+        assert problem is None or f"{free} MB" in problem.sentence
 
     def test_a_folder_that_went_away_is_a_problem_and_no_traceback(self, data_dir, settings):
         settings.DATA_DIR = data_dir / "gone"
