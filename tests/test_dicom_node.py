@@ -388,6 +388,22 @@ class TestTestOfAPeer:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             assert self.said(self.peer(silent.getsockname()[1]))[0] == "not_dicom"
 
+    def test_something_that_stops_in_the_middle_of_its_answer(self, site, monkeypatch):
+        monkeypatch.setattr("app.dicom.association.ACSE_SECONDS", 0.5)
+
+        def answer_by_halves(asked: socket.socket) -> None:
+            connection, _address = asked.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"\x02\0\0\0")
+                connection.recv(4096)
+
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            thread = threading.Thread(target=answer_by_halves, args=[server])
+            thread.start()
+            assert self.said(self.peer(server.getsockname()[1]))[0] == "not_dicom"
+            thread.join()
+
     def test_a_machine_that_does_not_answer_at_all(self, site, monkeypatch):
         def in_vain(*_words: Any) -> None:
             raise TimeoutError

@@ -98,7 +98,7 @@ def _request(
         max_pdu=upper_layer.MAXIMUM_LENGTH,
         ext_neg=list(roles),
         evt_handlers=[
-            (evt.EVT_CONN_OPEN, _set, [connected]),
+            (evt.EVT_CONN_OPEN, _note_connection, [connected]),
             (evt.EVT_PDU_RECV, _note_abort, [aborted]),
         ],
     )
@@ -118,8 +118,10 @@ def _address_of(host: str) -> str:
     return str(found[0][4][0])
 
 
-def _set(_event: Any, happened: threading.Event) -> None:
-    happened.set()
+def _note_connection(event: Any, connected: threading.Event) -> None:
+    connected.set()
+    # Whoever sends half a PDU and no more would be waited for without end
+    event.assoc.dul.socket.socket.settimeout(ACSE_SECONDS)
 
 
 def _note_abort(event: Any, aborted: threading.Event) -> None:

@@ -10,6 +10,7 @@ import errno
 import logging
 import shutil
 import socketserver
+import time
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -46,6 +47,8 @@ LARGEST_COMMAND = 64 * 1024
 LARGEST_DATA_SET = 2 * 1024**2
 #: Nobody may send a request before the last is answered (PS3.7, D.3.3.3: the window is 1).
 MOST_WAITING = 4
+#: Seconds, where an association says nothing of its patience.
+LONGEST_PATIENCE = 60.0
 #: Of a film that comes in so much is kept in memory, the rest in a file.
 IN_MEMORY = 4 * 1024**2
 
@@ -186,24 +189,42 @@ class UpperLayer(DULServiceProvider):
             super().run_reactor()
         except Exception as error:  # noqa: BLE001 - whatever a peer sends, this program goes on
             logger.warning("association of %s ended: %s", remote(self.assoc), fault_of(error))
+        finally:
+            # Nothing comes any more: whoever waits for it would wait for the whole ACSE timeout
+            self.to_user_queue.put(cast(Any, None))
 
 
 class BoundedSocket(AssociationSocket):
-    """A socket that reads no PDU of any length."""
+    """A socket that reads no PDU of any length, and for no time at all.
+
+    Who sends one byte of a PDU and no second would hold pynetdicom for ever: its timers are looked
+    at by the thread that reads.
+    """
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes, fewer where the connection ends; raises OSError."""
-        if nr_bytes > LONGEST_PDU or self.socket is None:
+        connection = self.socket
+        if nr_bytes > LONGEST_PDU or connection is None:
             logger.warning("association of %s: PDU of %d bytes", remote(self.assoc), nr_bytes)
             raise OSError(errno.EMSGSIZE, "PDU too long")
         read = bytearray(nr_bytes)
-        view, at = memoryview(read), 0
+        view, at, end = memoryview(read), 0, time.monotonic() + self._patience
         while at < nr_bytes:
-            count = self.socket.recv_into(view[at:])
+            connection.settimeout(max(end - time.monotonic(), 0.001))
+            count = connection.recv_into(view[at:])
             if not count:
                 return read[:at]
             at += count
+        # What is sent may not wait for ever either
+        connection.settimeout(self._patience)
         return read
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for a whole PDU to come in."""
+        one = self.assoc
+        seconds = one.network_timeout if one.is_established else one.acse_timeout
+        return seconds or LONGEST_PATIENCE
 
 
 class Acceptance(RequestHandler):
