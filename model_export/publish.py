@@ -1,17 +1,20 @@
 """Sign a model release and write the ``.clinicupdate`` that goes to the clinics by stick.
 
     python -m model_export publish --release DIR --keys DIR [FURTHER_DIR …] --notes FILE
-        --minimum-program 0.1.0 --out FILE.clinicupdate
+        --minimum-program 0.1.0 --comparison FILE.json --out FILE.clinicupdate
 
-The release passes its self-test first. Version numbers of the signed parts go up with every call,
-so that no clinic ever takes an older update for a newer one.
+The release passes its self-test first, and another than the last one has been compared with that
+one (``compare``) and accepted, or the notes say why not. Version numbers of the signed parts go up
+with every call, so that no clinic ever takes an older update for a newer one.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime as dt
+import hashlib
 import io
+import json
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -45,16 +48,28 @@ MADE = (2026, 1, 1, 0, 0, 0)
 
 
 def publish(
-    publisher: Publisher, release: Path, out: Path, notes: str, minimum_program: str, days: int
+    publisher: Publisher,
+    release: Path,
+    out: Path,
+    notes: str,
+    minimum_program: str,
+    days: int,
+    comparison: Path | None = None,
+    without_comparison: str = "",
 ) -> UpdateInfo:
     """Write a signed update file; raises CannotSign, UnusableRelease or OSError.
 
-    ``days``: how long clinics may take it without a question.
+    ``days``: how long clinics may take it without a question. ``comparison``: what ``compare``
+    wrote; ``without_comparison``: why there is none, which clinics read in the notes.
     """
     if out.suffix != SUFFIX:
         raise CannotSign(f"The name of an update ends in {SUFFIX}.")
+    if without_comparison:
+        notes = f"{notes.strip()}\n\nNot compared with the model before: {without_comparison}"
     contents, info = described(release, notes, minimum_program)
     _refuse_if_reused(publisher, contents, info)
+    if not without_comparison:
+        refuse_unless_compared(last_digest(publisher), digest_of(contents), comparison)
     parts = signed_parts(publisher, contents, in_days(days))
     # Before the file: a version number that might be out there is never given twice
     for role, content in parts.items():
@@ -106,13 +121,59 @@ def _refuse_if_reused(
     publisher: Publisher, contents: Mapping[str, bytes], info: UpdateInfo
 ) -> None:
     """Clinics refuse another content under a version that they have; better to hear it here."""
-    path = publisher.folder / "targets.json"
-    if not path.is_file():
+    manifest = last_manifest(publisher)
+    if manifest is None:
         return
-    manifest = Metadata[Targets].from_file(str(path)).signed.targets[RELEASE + MANIFEST]
     same = TargetFile.from_data(RELEASE + MANIFEST, contents[RELEASE + MANIFEST], HASH)
     if manifest.custom == {"label": info.label} and manifest.hashes != same.hashes:
         raise CannotSign(f"{info.label} was published with another content. Raise the version.")
+
+
+def last_manifest(publisher: Publisher) -> TargetFile | None:
+    """The manifest of the release that was published last; None before the first."""
+    path = publisher.folder / "targets.json"
+    if not path.is_file():
+        return None
+    return Metadata[Targets].from_file(str(path)).signed.targets[RELEASE + MANIFEST]
+
+
+def last_digest(publisher: Publisher) -> str | None:
+    """The SHA-256 of that manifest."""
+    manifest = last_manifest(publisher)
+    return None if manifest is None else str(manifest.hashes["sha256"])
+
+
+def digest_of(contents: Mapping[str, bytes]) -> str:
+    """The SHA-256 of the manifest that is to be published."""
+    return hashlib.sha256(contents[RELEASE + MANIFEST]).hexdigest()
+
+
+def refuse_unless_compared(last: str | None, now: str, comparison: Path | None) -> None:
+    """Raise CannotSign unless there is nothing to compare with, the release is the last one again,
+    or it was compared with the last one and accepted.
+
+    ``last`` and ``now``: SHA-256 of manifests, None before the first release.
+    """
+    if comparison is None:
+        if last in {None, now}:
+            return
+        raise CannotSign(
+            "Hold the release against the one that was published last (compare), and name what "
+            "that wrote by --comparison. Where this cannot be done, say why by "
+            "--without-comparison."
+        )
+    try:
+        found = json.loads(comparison.read_text(encoding="utf-8"))
+        old, new = (str(found[side]["digest"]) for side in ("old", "new"))
+        accepted, reasons = found["verdict"]["accepted"], found["verdict"]["reasons"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CannotSign(f"{comparison} is no comparison of compare.") from error
+    if new != now:
+        raise CannotSign(f"{comparison} is of another release than this one.")
+    if last not in {None, now, old}:
+        raise CannotSign(f"{comparison} is not with the release that was published last.")
+    if accepted is not True:
+        raise CannotSign("\n".join(["The comparison refused this release:", *map(str, reasons)]))
 
 
 def signed_parts(
@@ -180,6 +241,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minimum-program", required=True, help="oldest program that may take it, such as 0.1.0"
     )
+    compared = parser.add_mutually_exclusive_group()
+    compared.add_argument(
+        "--comparison", type=Path, help="what compare wrote, with the release published last"
+    )
+    compared.add_argument(
+        "--without-comparison", metavar="REASON", default="",
+        help="why there is none; clinics read it in the notes",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help=f"file to write, *{SUFFIX}")
     parser.add_argument(
         "--valid-days",
@@ -199,6 +268,8 @@ def main(options: argparse.Namespace) -> int:
             options.notes.read_text(encoding="utf-8"),
             options.minimum_program,
             options.valid_days,
+            options.comparison,
+            options.without_comparison,
         )
     except (CannotSign, UnusableRelease, OSError, ValueError) as error:
         print(f"{error}\nNothing was published.", file=sys.stderr)

@@ -33,9 +33,16 @@ def keys(step: str, *words: object, folders: Sequence[Path], **more: Sequence[st
     return said
 
 
-def publish(release: Path, out: Path, *folders: Path, notes: str = "Better.") -> tuple[int, str]:
-    """The stage ``publish``."""
+def publish(
+    release: Path,
+    out: Path,
+    *folders: Path,
+    notes: str = "Better.",
+    compared: Sequence[object] = (),
+) -> tuple[int, str]:
+    """The stage ``publish``; ``compared``: its words about the comparison."""
     written = out.with_suffix(".txt")
     written.write_text(notes, encoding="utf-8")
     words = ["--release", release, "--notes", written, "--minimum-program", "0.1.0", "--out", out]
+    words += compared
     return stage("publish", *words, "--keys", *folders)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,13 +18,14 @@ from django.utils import timezone
 
 from app import messages, update_words
 from app.cxr import release as release_module
-from app.cxr.release import load_active
+from app.cxr.release import Release, load_active
 from app.cxr.update_format import INFO, is_fit_name, may_travel, program_version
 from app.management.commands import import_update
 from app.models import AuditEvent
 from app.stop import CannotStart
 from app.updates import clinic, install
 from app.updates.refused import CODES, UpdateRefused
+from app.updates.shadow import digest_of
 from app.updates.verify import DOUBTS, Trust, open_update, remember
 from tests.people import enter
 from tests.publishing import keys, publish
@@ -42,6 +45,35 @@ def trust(publisher: Path, tmp_path: Path) -> Trust:
     (tmp_path / "tmp").mkdir()
     root = (publisher / "1.root.json").read_bytes()
     return Trust(root, tmp_path / "tuf", tmp_path / "tmp", "0.1.0", dt.date(2026, 11, 25))
+
+
+class Compared:
+    """A publisher who has published the tiny release, and another that may follow it."""
+
+    def __init__(self, publisher: Path, folder: Path) -> None:
+        self.publisher, self.folder, self.out = publisher, folder, folder / "next.clinicupdate"
+        self.old = make_release(folder / "first")
+        assert publish(self.old, folder / "first.clinicupdate", publisher)[0] == 0
+        self.new = make_release(folder / "next", lambda one: one.update(version="2.0.0"))
+
+    def publish(self, *words: object) -> tuple[int, str]:
+        return publish(self.new, self.out, self.publisher, compared=words)
+
+    def note(self, **changes: Any) -> Path:
+        """What the stage compare would write of the two."""
+        old, new = ({"digest": digest_of(Release.load(one))} for one in (self.old, self.new))
+        found = {"old": old, "new": new, "verdict": {"accepted": True, "reasons": []}}
+        path = self.folder / "comparison.json"
+        path.write_text(json.dumps(found | changes))
+        return path
+
+
+@pytest.fixture
+def compared(publisher: Path, tmp_path: Path) -> Compared:
+    shutil.copytree(publisher, tmp_path / "publisher")
+    for name in ("targets", "snapshot", "timestamp"):  # nothing was published from this copy
+        (tmp_path / "publisher" / f"{name}.json").unlink(missing_ok=True)
+    return Compared(tmp_path / "publisher", tmp_path)
 
 
 class TestPublishing:
@@ -112,6 +144,51 @@ class TestPublishing:
         code, said = publish(other, out, publisher)
         assert code == 1
         assert "Raise the version" in said
+
+    @pytest.mark.parametrize("reason", ["The second site is a hundred films short."])
+    def test_why_nothing_was_compared_stands_in_the_notes(self, compared, trust, reason):
+        assert compared.publish("--without-comparison", reason)[0] == 0
+        notes = open_update(compared.out, trust).info.notes
+        assert notes == f"Better.\n\nNot compared with the model before: {reason}"
+
+    def test_the_first_release_has_nothing_to_be_compared_with(self, tmp_path):
+        keys("create", folders=[tmp_path / "publisher"])
+        release = make_release(tmp_path / "release")
+        out = tmp_path / "tiny.clinicupdate"
+        assert publish(release, out, tmp_path / "publisher")[0] == 0
+
+    def test_another_release_is_not_signed_without_a_comparison(self, compared):
+        code, said = compared.publish()
+        assert code == 1
+        assert "--without-comparison" in said
+        assert not compared.out.exists()
+
+    def test_a_release_that_was_compared_and_accepted_is_signed(self, compared, trust):
+        assert compared.publish("--comparison", compared.note())[0] == 0
+        assert open_update(compared.out, trust).info.notes == "Better."
+
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"new": {"digest": "0" * 64}}, "of another release"),
+            ({"old": {"digest": "0" * 64}}, "published last"),
+            ({"verdict": {"accepted": False, "reasons": ["auc in sex F: worse."]}}, "auc in sex F"),
+            ({"verdict": {"accepted": "yes", "reasons": []}}, "refused this release"),
+            ({"verdict": None}, "no comparison"),
+            ({"old": "tiny@1.0.0"}, "no comparison"),
+        ],
+    )
+    def test_a_comparison_of_something_else_or_a_refusal_is_worth_nothing(
+        self, compared, changes, told
+    ):
+        code, said = compared.publish("--comparison", compared.note(**changes))
+        assert code == 1
+        assert told in said
+        assert not compared.out.exists()
+
+    def test_a_comparison_and_a_reason_for_none_do_not_go_together(self, compared):
+        words = ["--comparison", compared.note(), "--without-comparison", "No time."]
+        assert compared.publish(*words)[0] == 2
 
     def test_the_ending_is_the_one_that_the_program_looks_for(self, publisher, tmp_path):
         code, said = publish(make_release(tmp_path / "r"), tmp_path / "tiny.zip", publisher)
