@@ -243,10 +243,10 @@ def _invalid(_request: HttpRequest, error: ValidationError) -> HttpResponseBase:
 
 
 @api.exception_handler(HttpError)
-def _not_parsed(_request: HttpRequest, error: HttpError) -> HttpResponseBase:
+def _not_parsed(request: HttpRequest, error: HttpError) -> HttpResponseBase:
     """What ninja says of a body that it cannot read, whatever the cause."""
     if isinstance(error.__cause__, SuspiciousOperation):
-        return problems.of_request(error.__cause__)
+        return problems.of_request(request, error.__cause__)
     return Problem("not_json", 400).response()
 
 
@@ -255,8 +255,8 @@ def _not_found(_request: HttpRequest, _error: Http404) -> HttpResponseBase:
     return Problem("not_found", 404).response()
 
 
-api.add_exception_handler(SuspiciousOperation, lambda _, error: problems.of_request(error))
-api.add_exception_handler(MultiPartParserError, lambda _, error: problems.of_request(error))
+api.add_exception_handler(SuspiciousOperation, problems.of_request)
+api.add_exception_handler(MultiPartParserError, problems.of_request)
 api.add_exception_handler(Exception, problems.of_program)
 
 _addresses = URLResolver(RegexPattern(r"^"), api.urls[0])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, JsonResponse
 from django.http.multipartparser import MultiPartParserError
 from django.utils.translation import gettext_lazy as _
@@ -84,7 +84,7 @@ class Problem(Exception):
     """A request that is not answered as it was meant. ``details`` fill the sentence."""
 
     def __init__(
-        self, code: str, status: int, headers: Mapping[str, str] | None = None, **details: str
+        self, code: str, status: int, headers: Mapping[str, str] | None = None, /, **details: str
     ) -> None:
         super().__init__(code)
         self.code, self.status, self.headers, self.details = code, status, headers, details
@@ -125,16 +125,15 @@ def _plain(value: object) -> str:
     return ", ".join(re.findall(r"'([^']*)'", str(value))) or str(value)
 
 
-def of_request(error: Exception) -> JsonResponse:
+def of_request(_request: HttpRequest, error: Any) -> JsonResponse:
     """What Django could not make sense of: a body beyond its limits, a form that is none."""
-    assert isinstance(error, SuspiciousOperation | MultiPartParserError)
     if isinstance(error, MultiPartParserError):
         return Problem("not_a_form", 400).response()
     status = 413 if isinstance(error, RequestDataTooBig) else 400
     return Problem("request_too_large", status).response()
 
 
-def of_program(_request: HttpRequest, error: Exception) -> JsonResponse:
+def of_program(_request: HttpRequest, error: Any) -> JsonResponse:
     """A fault of ours: told as one, and written to the log."""
     logger.error("a request of another program failed: %s", traceback_of(error))
     return Problem("program_failed", 500).response()
