@@ -63,3 +63,22 @@ ENDS_THE_PROGRAM = _(
 def why_failed(code: str, details: Mapping[str, str]) -> str:
     """Why a file was put into the folder of what failed."""
     return str(ENDS_THE_PROGRAM) if code == "ends_the_program" else messages.sentence(code, details)
+
+
+#: How a taking-in from a disc or stick has ended.
+TAKING: dict[str, Promise] = {
+    "done": _("All of it was looked at. The disc or stick can be taken out."),
+    "stopped": _("It was stopped. What was taken in until then stays."),
+    "gone": _(
+        "The disc or stick is not there any more. What was taken in until then is safe. Put it in "
+        "again and take in the rest: films that are here already are not taken twice."
+    ),
+    "full": _(
+        "The disk of this computer is full. What was taken in until then is safe. Free some space, "
+        "then take in the rest."
+    ),
+    "failed": _(
+        "The program could not go on. What was taken in until then is safe. Try again; if that "
+        "does not help, tell whoever looks after this computer."
+    ),
+}

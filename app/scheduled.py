@@ -345,7 +345,7 @@ def _teach(pk: int, entry: ScheduledStudy) -> Patient | None:
         if patient is None:
             patient = Patient.known_as(**told, age_years=age) or Patient.enter(_facts(entry), None)
             study.change({"patient": patient}, None)
-        elif patient.contradicts(**told):
+        elif patient.contradicts(entry.number, entry.name, entry.sex):
             return None
         patient.learn(because="worklist", **told, birth_date=entry.birth_date)
         study.follow_patient()

@@ -24,6 +24,8 @@ NO_PAGE = {
     "patients-find",
     "study-status",
     "scheduled-take",
+    "disc-take",
+    "disc-stop",
     "film",
     "thumbnail",
     "map",

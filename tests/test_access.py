@@ -67,7 +67,8 @@ PAGES = """
     review-change       administer      review-undo     administer
     review-clear        administer      lan             administer
     lan-authority       view            add-phone       view
-    watched-folder      administer
+    watched-folder      administer      disc            take_in
+    disc-take           take_in         disc-stop       take_in
     scheduled           take_in         scheduled-take  take_in
     camera              take_in         camera-verdict  take_in
     updates             administer      update-take     administer

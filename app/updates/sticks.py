@@ -11,7 +11,6 @@ import getpass
 import itertools
 import os
 import shutil
-import stat
 import string
 import sys
 import threading
@@ -20,12 +19,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.cxr.update_format import SUFFIX
+from app.folders import is_link
 
 MOST_ENTRIES = 1000
 MOST_FOLDERS = 50
 #: How old the last look may be before the next one is taken.
 SECONDS_BETWEEN = 20.0
-_REMOVABLE = 2  # DRIVE_REMOVABLE (Windows SDK, fileapi.h, GetDriveType)
+# DRIVE_REMOVABLE, DRIVE_CDROM (Windows SDK, fileapi.h, GetDriveType)
+_REMOVABLE, _OPTICAL = 2, 5
 _NO_DIALOG = 1  # SEM_FAILCRITICALERRORS: an empty card reader is no reason to ask the user
 
 
@@ -47,7 +48,12 @@ def with_room(size: int) -> list[tuple[Path, int]]:
 
 def drives() -> list[Path]:
     """Where removable drives are plugged in: Windows' letters, Linux' mount points."""
-    return _letters() if sys.platform == "win32" else _mount_points(Path("/"))
+    return _letters(_REMOVABLE) if sys.platform == "win32" else _mount_points(Path("/"))
+
+
+def drives_and_discs() -> list[Path]:
+    """The same, and where optical discs are. Linux mounts these where it mounts sticks."""
+    return _letters(_REMOVABLE, _OPTICAL) if sys.platform == "win32" else drives()
 
 
 def on_drive(root: Path) -> Iterator[Path]:
@@ -63,7 +69,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     files, folders = [], []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in itertools.islice(entries, MOST_ENTRIES):
-            if _is_link(entry):
+            if is_link(entry):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(folder / entry.name)
@@ -75,12 +81,6 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
 def _is_update(name: str) -> bool:
     # macOS puts a "._" file beside each file that it copies to a stick
     return name.lower().endswith(SUFFIX) and not name.startswith(".")
-
-
-def _is_link(entry: os.DirEntry[str]) -> bool:
-    # A junction of Windows is a folder to is_dir, whether links are followed or not
-    attributes = getattr(entry.stat(follow_symlinks=False), "st_file_attributes", 0)
-    return entry.is_symlink() or bool(attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT)
 
 
 def _mount_points(top: Path) -> list[Path]:
@@ -98,19 +98,19 @@ def _mount_points(top: Path) -> list[Path]:
 if sys.platform == "win32":
     import ctypes
 
-    def _letters() -> list[Path]:
+    def _letters(*kinds: int) -> list[Path]:
         kernel32 = ctypes.windll.kernel32
         kernel32.SetThreadErrorMode(_NO_DIALOG, None)
         there = kernel32.GetLogicalDrives()
         roots = [f"{letter}:\\" for bit, letter in _numbered_letters() if there >> bit & 1]
-        return [Path(root) for root in roots if kernel32.GetDriveTypeW(root) == _REMOVABLE]
+        return [Path(root) for root in roots if kernel32.GetDriveTypeW(root) in kinds]
 
     def _numbered_letters() -> Iterator[tuple[int, str]]:
         return enumerate(string.ascii_uppercase)
 
 else:
 
-    def _letters() -> list[Path]:
+    def _letters(*_kinds: int) -> list[Path]:
         return []
 
 

@@ -40,7 +40,7 @@ class FolderForm(forms.Form):
         """Somewhere that can be reached, and where files can be moved."""
         folder: str = self.cleaned_data["folder"]
         if folder and (fault := watched_folder.fault_of_choice(Path(folder))):
-            raise ValidationError(CHOICE[fault])
+            raise ValidationError(str(CHOICE[fault]))
         return folder
 
 
