@@ -58,6 +58,7 @@ REASONS: dict[str, Promise] = {
     "almost_empty": _("Almost nothing on the picture"),
     "colour_photograph": _("A colour photograph"),
     "page_of_text": _("A page of text"),
+    "for_processing": _("Raw picture, not made for looking at"),
     "two_films": _("Two films in one picture"),
     "unreadable": _("File cannot be read"),
     "failed": _("The analysis failed"),

@@ -250,6 +250,16 @@ class TestPage:
         assert "nobody a log-in failed brian" in page
         assert "role: clinician → read_only" in page
 
+    def test_a_patient_in_a_change_is_shown_by_name(self, client, administrator):
+        patient = Patient.objects.create(name="Okello Grace")
+        study = answered()
+        study.change({"patient": patient}, by=administrator)
+
+        page = client.get(reverse("audit")).content.decode()
+
+        assert "patient: – → Okello Grace" in page
+        assert "&#x27;" not in page
+
     @pytest.mark.parametrize(
         ("query", "shown", "hidden"),
         [

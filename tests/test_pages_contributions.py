@@ -102,8 +102,8 @@ def test_nobody_but_administrators_sees_or_does_anything(site, publisher, reader
     assert reverse("contributions") not in other.get("/").content.decode()
 
 
-def test_administrators_find_it_in_the_menu(client):
-    assert f'href="{reverse("contributions")}"' in client.get("/").content.decode()
+def test_administrators_find_it_among_the_settings(client):
+    assert f'href="{reverse("contributions")}"' in client.get(reverse("site")).content.decode()
 
 
 @pytest.mark.parametrize("name", ACTIONS)

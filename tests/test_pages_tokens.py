@@ -131,8 +131,8 @@ class TestList:
         Site.objects.update(blind_first_read=True)
         assert warning in client.get(page).content.decode()
 
-    def test_the_menu_leads_to_it_for_administrators(self, client, page):
-        assert f'href="{page}"' in client.get("/").content.decode()
+    def test_the_settings_lead_to_it_for_administrators(self, client, page):
+        assert f'href="{page}"' in client.get(reverse("site")).content.decode()
         assert f'href="{page}"' not in browser("clinician").get("/").content.decode()
 
 

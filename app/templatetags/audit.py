@@ -10,7 +10,17 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from app.audit import check
+
 register = template.Library()
+
+
+@register.simple_tag
+def record_problem() -> str:
+    """What is wrong with the record itself, a sentence; empty where it is whole."""
+    broken = check.watch.broken
+    return broken.sentence if broken else ""
+
 
 #: Names of details in words; one without words shows its code.
 NAMES: dict[str, Promise] = {
@@ -52,4 +62,6 @@ def _words(value: Any) -> str:
     if isinstance(value, list):
         change = len(value) == 2
         return (" → " if change else ", ").join(_words(one) for one in value)
+    if isinstance(value, dict) and "name" in value:  # a row, as the audit keeps it
+        return str(value["name"])
     return "–" if value in (None, "") else str(value)
