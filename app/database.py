@@ -12,6 +12,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection, connections
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _is_out_of_reach(file: Path) -> bool:
 
 def is_from_later_version(file: Path) -> bool:
     """Whether a later version of the program wrote it, which alone can read it."""
-    known = set(MigrationExecutor(connection).loader.disk_migrations)
+    known = set(MigrationLoader(None).disk_migrations)
     with opened(file) as read:
         applied = set(read.execute("SELECT app, name FROM django_migrations").fetchall())
     return not applied <= known

@@ -60,13 +60,18 @@ def enter(username: str, password: str, role: str, full_name: str) -> User:
     return user
 
 
-def read_password() -> str:
-    """The password, not shown while it is typed, and so asked for twice. Raises CannotStart."""
+def read_password(once: str = "") -> str:
+    """The password, not shown while it is typed, and so asked for twice. Raises CannotStart.
+
+    ``once``: what to call one that is known already, and asked for once.
+    """
     if sys.stdin is None:
         return ""
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
     try:
+        if once:
+            return getpass.getpass(f"{once}: ")
         first, second = (getpass.getpass(f"{line}: ") for line in (_("Password"), _("Again")))
     except (EOFError, KeyboardInterrupt) as error:
         raise CannotStart(_("No password was typed. Nobody was entered."), USAGE) from error

@@ -1,0 +1,62 @@
+"""A backup without films as one encrypted file, to be kept anywhere.
+
+A zip of two: the sealed key, and the encrypted rest, which is itself a zip.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from datetime import UTC, datetime
+from io import BufferedIOBase
+from pathlib import Path
+
+import pyrage
+
+from app.backup import DATABASE, SUFFIX, keys
+from app.backup.faults import BackupFault, over_here
+from app.backup.manifest import Entry, Manifest
+from app.backup.note import Note
+from app.backup.store import KEY, digest_of
+from app.backup.write import Clinic, Digested, Piece, copied_database, counts_and_films, small_files
+
+CONTENT, MANIFEST = "backup.age", "manifest.json"
+
+
+def pack(note: Note, clinic: Clinic) -> Path:
+    """Make the file, in the clinic's folder of passing files; raises BackupFault."""
+    recipient = keys.recipient(note.public)
+    with copied_database(clinic) as copy, over_here():
+        counts, _films = counts_and_films(copy)
+        size, sha256 = digest_of(copy)
+        pieces = [Piece(DATABASE, copy, sha256, size), *small_files(clinic.data_directory)]
+        entries = tuple(Entry(p.path, p.sha256, p.size, p.size, p.sha256) for p in pieces)
+        made = Manifest(note.clinic, datetime.now(UTC), clinic.program, counts, entries)
+        # What is not encrypted yet has no name in any folder
+        with tempfile.TemporaryFile(dir=clinic.temporary) as packed:
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(MANIFEST, made.to_bytes())
+                for piece in pieces:
+                    archive.write(piece.file, piece.path)
+            packed.seek(0)
+            return _encrypted(packed, recipient, clinic, note.sealed)
+
+
+def _encrypted(
+    packed: BufferedIOBase, recipient: pyrage.x25519.Recipient, clinic: Clinic, sealed: bytes
+) -> Path:
+    handle, name = tempfile.mkstemp(dir=clinic.temporary, suffix=SUFFIX)
+    try:
+        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as outer:
+            # A ZipInfo of a name alone bears no time
+            outer.writestr(zipfile.ZipInfo(KEY), sealed)
+            with outer.open(zipfile.ZipInfo(CONTENT), "w", force_zip64=True) as member:
+                pyrage.encrypt_io(packed, Digested(member), [recipient])
+    except pyrage.EncryptError as error:
+        Path(name).unlink(missing_ok=True)
+        raise BackupFault("no_room_here") from error
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
