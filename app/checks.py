@@ -12,13 +12,16 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import DatabaseError
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from app import machine
 from app.active_model import ActiveModel
+from app.backup import outcome
 from app.cxr.release import UnusableRelease
-from app.database import database_file, is_whole
+from app.database import database_file, is_damaged, is_whole
 
 SENTENCES: dict[str, Promise] = {
     "data_dir_not_writable": _(
@@ -46,8 +49,23 @@ SENTENCES: dict[str, Promise] = {
         "Close other programs, or restart the computer, then start the program again."
     ),
     "database_damaged": _(
-        "Fault DATABASE: the database %(file)s is damaged. Do not delete anything. "
-        "Copies are in the folder “backups” beside it. Ask for help before you go on."
+        "Fault DATABASE: the database %(file)s is damaged, and there is no whole copy of it in the "
+        "folder “backups” beside it. Do not delete anything. Bring the stick with the backups, and "
+        "ask for help."
+    ),
+    "damage_found": _(
+        "Fault DATABASE: the database %(file)s is damaged. Quit the program and start it again: "
+        "it then repairs itself. Do not delete anything."
+    ),
+    "database_reindexed": _(
+        "Fault REPAIRED: the database was damaged and has been repaired. Nothing is lost. "
+        "An administrator can close this note on the page “Backups”."
+    ),
+    "database_replaced": _(
+        "Fault REPAIRED: the database was damaged. Its copy of %(day)s stands in its place now. "
+        "What was written down since then is not in it: look for it on paper. Films that came in "
+        "since then and are in the worklist again: %(films)s. "
+        "An administrator can close this note on the page “Backups”."
     ),
     "model_not_usable": _(
         "Fault MODEL: no usable model (%(code)s). Films are kept and wait; "
@@ -133,12 +151,23 @@ def working_model() -> Problem | None:
     return None
 
 
+def repaired() -> Problem | None:
+    """Was the database repaired, and has no administrator read of it yet?"""
+    done = outcome.read(settings.DATA_DIR)
+    if done is None or done.seen or done.kind == outcome.RESTORE:
+        return None
+    code = "database_reindexed" if done.kind == outcome.REINDEX else "database_replaced"
+    day = date_format(timezone.localtime(done.day), "DATETIME_FORMAT")
+    return Problem(code, {"day": day, "films": number_format(done.films)})
+
+
 #: What a running program looks at again and again, and what ``check`` does besides.
 QUICK: tuple[Callable[[], Problem | None], ...] = (
     data_directory,
     free_disk,
     usable_model,
     local_operating_points,
+    repaired,
 )
 THOROUGH: tuple[Callable[[], Problem | None], ...] = (
     data_directory,
@@ -153,7 +182,18 @@ _damage: list[Problem] = []
 
 def look_at_database() -> None:
     """Check the database in full and remember the outcome for ``current_problems``."""
-    _damage[:] = [problem] if (problem := database()) else []
+    if is_damaged(database_file()):
+        found_damage()
+    else:
+        _damage.clear()
+
+
+def found_damage() -> None:
+    """Say on all pages that the database is damaged, and have the next start repair it."""
+    from app.backup import repair  # which knows of the models
+
+    _damage[:] = [Problem("damage_found", {"file": database_file().name})]
+    repair.suspect()
 
 
 def current_problems() -> list[Problem]:

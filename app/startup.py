@@ -1,7 +1,7 @@
 """From a double-click to the first page, in a fixed order, and back down again.
 
-Log, lock, key, port, database (backup, migration), recovery, worker, checks, server. What stops a
-start is a ``CannotStart`` with a sentence; nothing later runs.
+Log, lock, restoration, key, port, database (repair, backup, migration), recovery, worker, backups,
+checks, server. What stops a start is a ``CannotStart`` with a sentence; nothing later runs.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from app import (
     window,
     worker,
 )
+from app.backup import RESTORATION, outcome, repair
+from app.backup.faults import BackupFault
 from app.dicom.node import node
 from app.instance_lock import (
     AlreadyRunning,
@@ -131,17 +133,21 @@ class Start:
             logger.info(note)
         server.sweep_temporary(settings.TEMPORARY_DIR)
         keep_secret_key()
+        put_restored_in_place()
         # Before the database is touched: a port that is taken stops the start
         sock = self._take_port(remember=True)
         prepare_database()
+        mend_database()
         Study.sweep_deleted()
         worker.recover(dead_prefix="serve-")
+        repair.note()
         with contextlib.ExitStack() as begun:
             begun.callback(_close_database)
             begun.enter_context(_working(worker.WorkerThread("serve")))
             begun.enter_context(outbox.Sender().kept())
             begun.enter_context(watched_folder.watch.kept())
             begun.enter_context(_looking_after())
+            begun.enter_context(_backing_up())
             from app.wsgi import application
 
             pages = begun.enter_context(server.serving(sock, application))
@@ -379,6 +385,50 @@ def _remembered_port() -> int | None:
 
 def prepare_database() -> None:
     """Whole, backed up and migrated, or a sentence."""
+def put_restored_in_place() -> None:
+    """Let a backup that an administrator has looked at and confirmed take the place of the data."""
+    if not (settings.DATA_DIR / RESTORATION).exists():
+        return
+    from app.backup import restore
+
+    try:
+        if aside := restore.apply(settings.DATA_DIR):
+            logger.warning("a backup was put in place, what was there is in %s", aside.name)
+    except BackupFault as error:
+        raise fault_of(
+            checks.Problem(
+                "disk_full" if error.code == "no_room_here" else checks.NOT_WRITABLE,
+                {"folder": str(settings.DATA_DIR)},
+            )
+        ) from error
+
+
+def mend_database() -> None:
+    """Repair the database where it is damaged and a whole copy is there; else the start stops."""
+    try:
+        damaged = repair.is_needed() or _cannot_be_read()
+        if damaged and not repair.repair():
+            raise fault_of(checks.damaged_database())
+    except BackupFault as error:
+        if error.code == "no_room_here":
+            folder = {"folder": str(settings.DATA_DIR)}
+            raise fault_of(checks.Problem("disk_full", folder)) from error
+        raise fault_of(checks.damaged_database()) from error
+
+
+def _cannot_be_read() -> bool:
+    """A first look at the tables; the file of none is not yet damaged."""
+    file = database.database_file()
+    if not file.exists() or not file.stat().st_size:
+        return False
+    try:
+        with database.opened(file) as opened:
+            opened.execute("SELECT count(*) FROM django_migrations").fetchone()
+    except database.Error:
+        return database.is_damaged(file)
+    return False
+
+
     try:
         if database.bring_up_to_date():
             logger.info("database migrated")
@@ -430,14 +480,33 @@ def _working(at_work: worker.WorkerThread) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _looking_after() -> Iterator[None]:
-    """The thorough look at the database: beside the start, which must not wait for it."""
-    look = threading.Thread(target=checks.look_at_database, name="checks", daemon=True)
+    """The thorough look at the database, and films that a repair left without a row: beside the
+    start, which must not wait for them.
+    """
+    look = threading.Thread(target=_look_after, name="checks", daemon=True)
     look.start()
     yield
 
 
 def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
+def _look_after() -> None:
+    checks.look_at_database()
+    done = outcome.read(settings.DATA_DIR)
+    if done and not done.seen and (films := repair.films_without_row()):
+        words = _("Entered again by the program itself: the film was stored, its data were lost.")
+        repair.enter_again(films, words)
+    connections.close_all()
+
+
+@contextlib.contextmanager
+def _backing_up() -> Iterator[None]:
+    from app.backup.keeper import keeper  # with pyrage, 3 MB that a start must not wait for
+
+    with keeper.kept():
+        yield
+
+
 
 
 @contextlib.contextmanager
