@@ -195,14 +195,42 @@ def _check_length(dataset: Dataset) -> None:
 
 def _stored(dataset: Dataset) -> np.ndarray:
     """The first frame's stored values, colour as RGB."""
-    if "NumberOfFrames" in dataset and not number(dataset, "NumberOfFrames"):
+    if "NumberOfFrames" in dataset and (number(dataset, "NumberOfFrames") or 0) < 1:
         del dataset.NumberOfFrames
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated:
         frames = number(dataset, "NumberOfFrames") or 1
         frame = get_frame(dataset.PixelData, 0, number_of_frames=frames)
         check_frame(frame, syntax, dataset.Rows, dataset.Columns)
-    return pixel_array(dataset, index=0, decoding_plugin=plugin_for(syntax))
+        return pixel_array(dataset, index=0, decoding_plugin=plugin_for(syntax))
+    if spare := _bits_below(dataset):
+        return _without_bits_below(dataset, spare)
+    return _uncompressed(dataset)
+
+
+def _uncompressed(dataset: Dataset) -> np.ndarray:
+    """The first frame, whether or not as many follow as are announced."""
+    return pixel_array(dataset, index=0, number_of_frames=1)
+
+
+def _bits_below(dataset: Dataset) -> int:
+    """How many bits lie below the value by its high bit: none since 2014 (PS3.5 8.1.1)."""
+    stored, high = number(dataset, "BitsStored"), number(dataset, "HighBit")
+    allocated = number(dataset, "BitsAllocated") or 0
+    if stored is None or high is None or not stored <= high + 1 <= allocated:
+        return 0
+    return high + 1 - stored
+
+
+def _without_bits_below(dataset: Dataset, spare: int) -> np.ndarray:
+    """Values that lie at the high bit; where bits are set below it, the high bit was a slip."""
+    stored = dataset.BitsStored
+    dataset.BitsStored = stored + spare
+    pixels = _uncompressed(dataset)
+    dataset.BitsStored = stored
+    if (pixels & (1 << spare) - 1).any():
+        return _uncompressed(dataset)
+    return pixels >> spare
 
 
 def _not_supported(syntax: str) -> UnreadableFilm:
