@@ -26,6 +26,7 @@ from app.folder_words import CHOICE, PROBLEMS, TROUBLES
 from app.models import AuditEvent, Instance, Site
 from app.watched_folder import MOST_AT_ONCE, MOST_DEATHS, SECONDS_STILL, Folder, move
 from tests.people import browser
+from tests.running import serving, wait_for
 from tests.studies import film_bytes
 
 pytestmark = [pytest.mark.django_db]
@@ -853,3 +854,22 @@ def test_the_page_says_what_is_wrong_with_the_folder(scene, client, watched, cod
 
 def test_only_administrators_choose_it(scene):
     assert browser("clinician").get(reverse("watched-folder")).status_code == 403
+
+
+@pytest.mark.django_db(transaction=False)
+def test_the_real_program_watches_the_folder_that_its_page_names(tmp_path, root):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    environment = {**os.environ, "CLINIC_HOME": str(tmp_path / "clinic")}
+    command = [sys.executable, str(root / "run_clinic.py")]
+    with serving(command, environment) as (visitor, _server):
+        visitor.post("/settings/folder", folder=str(folder))
+        (folder / "chest.png").write_bytes(film_bytes())
+        (folder / "letter.pdf").write_bytes(b"%PDF-1.7 a letter")
+        [done] = wait_for(lambda: list(folder.glob("done/*/chest.png")))
+        wait_for(lambda: (folder / "failed" / "letter.pdf").exists())
+        assert done.read_bytes() == film_bytes()
+        assert "chest.png" in visitor.get("/")
+        assert "Taken in since the program started" in visitor.get("/settings/folder")
+    log = (tmp_path / "clinic" / "logs" / "clinic.log").read_text("utf-8")
+    assert "chest.png" not in log
