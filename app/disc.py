@@ -15,17 +15,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.db import connections
 
 from app import folders, intake
 from app.models import User
+from app.models.words import one_line, searchable
 from app.updates import sticks
 from app.worker import traceback_of
 
+if TYPE_CHECKING:
+    from app.cxr.dicomdir_studies import ListedStudy
+
 logger = logging.getLogger(__name__)
 
-DICOMDIR = "dicomdir"
 #: What a file is called that may be a film; one of another kind is looked into.
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 DICOM_FILES = (".dcm", ".dicom", ".dic", ".ima")
@@ -34,8 +38,8 @@ _PREAMBLE, _PREFIX = 128, b"DICM"
 MOST_DEEP, MOST_FILES, MOST_FOLDERS, MOST_LOOKED_INTO = 6, 20_000, 100, 2000
 #: How old a look at the drives may be; so long a page waits for a new one.
 SECONDS_KEPT, SECONDS_TO_WAIT = 20.0, 2.5
-#: X-ray films, in a list of a disc that holds other things too (PS3.3, C.7.3.1.1.1).
-FILM_MODALITIES = frozenset({"CR", "DX", "DR", "RG", ""})
+#: May be X-ray films, on a disc that holds other things too (PS3.3, C.7.3.1.1.1).
+FILM_MODALITIES = frozenset({"CR", "DX", "DR", "RG", "OT", "SC"})
 MOST_FAULTS = 100
 RUNNING, DONE, STOPPED, GONE, FULL, FAILED = (
     "running",
@@ -69,12 +73,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Drive:
-    """What a disc or stick holds. ``problem``: its list cannot be read."""
+    """What a disc or stick holds. ``problem``: its list cannot be read; ``missing``: how many
+    films it lists that are not on it.
+    """
 
     path: Path
     groups: tuple[Group, ...] = ()
     has_list: bool = False
     problem: bool = False
+    missing: int = 0
 
     @property
     def films(self) -> int:
@@ -88,20 +95,62 @@ class Drive:
 def look() -> tuple[Drive, ...]:
     """What there is on every disc and stick that has films, or a list that cannot be read."""
     found = [drive_of(path) for path in sticks.drives_and_discs()]
-    return tuple(one for one in found if one.groups)
+    return tuple(one for one in found if one.groups or one.missing)
 
 
 def drive_of(path: Path) -> Drive:
-    """What one disc or stick holds."""
-    return Drive(path, _in_folders(path))
+    """What one disc or stick holds: by its list where it has one that can be read."""
+    from app.cxr.dicomdir import read_medium  # pydicom comes with the first disc
+
+    listed = list_of(path)
+    if listed is None:
+        return Drive(path, _in_folders(path))
+    medium = read_medium(listed)
+    if medium.is_damaged:
+        return Drive(path, _in_folders(path), problem=True)
+    groups = tuple(_groups(path, listed, medium.films))
+    return Drive(path, groups, has_list=True, missing=len(medium.missing))
+
+
+def _groups(path: Path, listed: Path, films: tuple[Path, ...]) -> Iterator[Group]:
+    """A group for each study, by patient and the newest first; films of no study are one more."""
+    from app.cxr.dicomdir_studies import studies_of
+
+    try:
+        studies = studies_of(listed, films)
+    except Exception as error:  # noqa: BLE001 - pydicom raises anything; the films are there
+        logger.warning("the list of a disc: %s", traceback_of(error))
+        studies = ()
+    told: set[Path] = set()
+    for number, study in enumerate(sorted(studies, key=_by_patient)):
+        told |= set(study.films)
+        yield Group(
+            f"{path}|{number}|{study.study_uid}",
+            study.films,
+            patient=one_line(study.patient_name),
+            number=one_line(study.patient_id),
+            day=study.day,
+            description=one_line(study.description),
+            modality=", ".join(study.modalities),
+            is_likely=not study.modalities or bool(FILM_MODALITIES & set(study.modalities)),
+        )
+    if rest := tuple(film for film in films if film not in told):
+        yield Group(f"{path}|rest", rest)
+
+
+def _by_patient(study: ListedStudy) -> tuple[str, str, int]:
+    newest_first = -study.day.toordinal() if study.day else 0
+    return searchable(study.patient_name), study.patient_id, newest_first
 
 
 def list_of(path: Path) -> Path | None:
     """The DICOMDIR of a drive (PS3.10, 8.6): at its top, or one level below where it was copied."""
+    from app.cxr.dicomdir import is_dicomdir
+
     for folder in (path, *_folders_of(path)):
         with contextlib.suppress(OSError):
             for one in itertools.islice(folder.iterdir(), MOST_LOOKED_INTO):
-                if one.name.lower() == DICOMDIR and one.is_file() and not one.is_symlink():
+                if is_dicomdir(one) and one.is_file() and not one.is_symlink():
                     return one
     return None
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import errno
 import re
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.urls import reverse
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread
 
 from app import disc, intake
 from app.disc import DONE, FAILED, FULL, GONE, STOPPED, Finder, Run
 from app.folder_words import TAKING
-from app.models import AuditEvent, Instance
+from app.models import AuditEvent, Instance, Study
 from app.updates import sticks
 from model_export.phantom import chest_film
 from tests.films import dicom
@@ -29,7 +35,7 @@ class Stick:
     """What is plugged in, and the hands that pull it out."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.whole = path, b""
         path.mkdir()
 
     def put(self, name: str, content: bytes | None = None) -> Path:
@@ -391,3 +397,179 @@ def test_a_health_worker_takes_films_in(stick):
     worker.post(reverse("disc-take"), {"group": keys(worker)})
     disc.run.wait()
     assert Instance.objects.count() == 1
+
+
+# --- with a list --------------------------------------------------------------------------------
+
+
+def burn(stick: Stick, *options: str) -> None:
+    """Let DCMTK make the list of what lies on the stick."""
+    assert shutil.which("dcmmkdir"), "not on this machine (Debian: apt-get install dcmtk)"
+    words = ["dcmmkdir", "-q", "--recurse", "--input-directory", str(stick.path), *options]
+    subprocess.run([*words, "--output-file", str(stick.path / "DICOMDIR")], check=True)
+
+
+def film_of(seed: int, **header: Any) -> bytes:
+    usual = {
+        "PatientID": "P-77",
+        "PatientName": "Okello^Grace",
+        "StudyDate": "20261101",
+        "StudyTime": "0930",
+        "StudyID": "1",
+        "StudyInstanceUID": "1.2.3.1",
+        "SeriesInstanceUID": "1.2.3.1.1",
+        "SeriesNumber": "1",
+        "InstanceNumber": str(seed),
+        "SOPInstanceUID": f"1.2.3.1.1.{seed}",
+        "StudyDescription": "Thorax p.a.",
+        "Modality": "CR",
+    }
+    return dicom(chest_film(seed, (64, 64)), **(usual | header))
+
+
+def of_nakato(seed: int, **more: Any) -> bytes:
+    header = {
+        "PatientID": "P-9",
+        "PatientName": "Müller^Zoë",
+        "SpecificCharacterSet": "ISO_IR 100",
+        "StudyInstanceUID": "1.2.3.2",
+        "SeriesInstanceUID": "1.2.3.2.1",
+        "StudyDate": "20251231",
+    }
+    return film_of(seed, **(header | more))
+
+
+def test_the_list_tells_patients_and_studies(stick):
+    stick.put("FILMS/A1", film_of(1))
+    stick.put("FILMS/A2", film_of(2))
+    stick.put("FILMS/B1", of_nakato(3))
+    burn(stick)
+    drive = disc.drive_of(stick.path)
+    assert drive.has_list
+    assert not drive.problem
+    told = [(g.patient, g.number, g.day, g.modality, len(g.files)) for g in drive.groups]
+    assert told == [
+        ("Müller Zoë", "P-9", date(2025, 12, 31), "CR", 1),
+        ("Okello Grace", "P-77", date(2026, 11, 1), "CR", 2),
+    ]
+    assert drive.groups[0].description == "Thorax p.a."
+
+
+def test_two_studies_of_one_patient_are_two(stick):
+    stick.put("A1", film_of(1))
+    later = {"StudyInstanceUID": "1.2.3.9", "SeriesInstanceUID": "1.2.3.9.1", "StudyID": "2"}
+    stick.put("A2", film_of(2, **later))
+    burn(stick)
+    assert [len(group.files) for group in disc.drive_of(stick.path).groups] == [1, 1]
+
+
+def test_a_film_that_lies_there_but_is_not_listed_is_not_offered(stick):
+    stick.put("A1", film_of(1))
+    burn(stick)
+    stick.put("viewer/logo.png")
+    assert [len(group.files) for group in disc.drive_of(stick.path).groups] == [1]
+
+
+def test_other_pictures_than_films_are_not_ticked(stick):
+    stick.put("A1", film_of(1))
+    stick.put("C1", of_nakato(2, Modality="MG"))
+    burn(stick)
+    assert [group.is_likely for group in disc.drive_of(stick.path).groups] == [False, True]
+
+
+def test_what_is_listed_and_not_there_is_told(stick, client):
+    stick.put("A1", film_of(1))
+    stick.put("A2", film_of(2))
+    burn(stick)
+    (stick.path / "A2").unlink()
+    assert "1 picture is on the list but not on the disc or stick." in look(client)
+
+
+@pytest.mark.parametrize("content", [b"", b"no list", bytes(128) + b"DICM" + b"\xff" * 500])
+def test_a_list_that_is_damaged_is_told_and_the_folders_are_shown(stick, client, content):
+    stick.put("FILMS/A1", film_of(1))
+    stick.put("DICOMDIR", content)
+    shown = look(client)
+    assert "The list on this disc or stick is damaged." in shown
+    assert "FILMS" in shown
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_list_with_wrong_bytes_never_breaks_the_look(stick, data):
+    if not (stick.path / "DICOMDIR").exists():
+        stick.put("A1", film_of(1))
+        stick.put("A2", of_nakato(2))
+        burn(stick)
+        stick.whole = (stick.path / "DICOMDIR").read_bytes()
+    spoilt = bytearray(stick.whole)
+    for _ in range(data.draw(st.integers(1, 8))):
+        spoilt[data.draw(st.integers(0, len(spoilt) - 1))] = data.draw(st.integers(0, 255))
+    (stick.path / "DICOMDIR").write_bytes(spoilt)
+    for group in disc.drive_of(stick.path).groups:
+        assert all(file.is_relative_to(stick.path) for file in group.files)
+
+
+def test_the_order_of_the_records_does_not_matter(stick):
+    """Patients, studies, series and films each together: only the offsets tell who is whose."""
+    stick.put("A1", film_of(1))
+    stick.put("B1", of_nakato(2))
+    burn(stick)
+    path = stick.path / "DICOMDIR"
+    whole = dcmread(path)
+    records = list(whole.DirectoryRecordSequence)
+    assert [record.DirectoryRecordType for record in records[:2]] != ["PATIENT", "PATIENT"]
+    flat = sorted(
+        records,
+        key=lambda r: ["PATIENT", "STUDY", "SERIES", "IMAGE"].index(r.DirectoryRecordType),
+    )
+    _relinked(whole, records, flat, path)
+    told = [(g.patient, g.files[0].name) for g in disc.drive_of(stick.path).groups]
+    assert told == [("Müller Zoë", "B1"), ("Okello Grace", "A1")]
+
+
+def _relinked(whole: Any, records: list[Any], flat: list[Any], path: Path) -> None:
+    """Write the records in another order, with offsets that are right again."""
+    links = ("OffsetOfTheNextDirectoryRecord", "OffsetOfReferencedLowerLevelDirectoryEntity")
+    at = {record.seq_item_tell: record for record in records}
+    targets = [[at.get(record[link].value) for link in links] for record in flat]
+    whole.DirectoryRecordSequence = flat
+    whole.save_as(path)
+    now = [item.seq_item_tell for item in dcmread(path).DirectoryRecordSequence]
+    places = {id(record): place for record, place in zip(flat, now, strict=True)}
+    for record, wanted in zip(flat, targets, strict=True):
+        for link, target in zip(links, wanted, strict=True):
+            record[link].value = places[id(target)] if target is not None else 0
+    whole.save_as(path)
+
+
+def test_a_patient_of_the_list_is_taken_in_and_the_others_are_not(stick, client):
+    stick.put("A1", film_of(1))
+    stick.put("B1", of_nakato(2))
+    burn(stick)
+    shown = look(client)
+    assert "Müller Zoë" in shown
+    assert "1 Nov 2026" in shown
+    client.post(reverse("disc-take"), {"group": keys(client)[:1]})
+    disc.run.wait()
+    film = Instance.objects.get()
+    assert (film.file_name, film.study.study_uid) == ("B1", "1.2.3.2")
+
+
+def test_the_studies_of_a_patient_are_shown_newest_first(stick):
+    for number, day in enumerate(["20240101", "20260101", "20250101"], 1):
+        uids = {"StudyInstanceUID": f"1.2.{number}", "SeriesInstanceUID": f"1.2.{number}.1"}
+        stick.put(f"A{number}", film_of(number, StudyDate=day, StudyID=str(number), **uids))
+    burn(stick)
+    days = [group.day.year for group in disc.drive_of(stick.path).groups if group.day]
+    assert days == [2026, 2025, 2024]
+
+
+def test_films_of_one_study_on_the_disc_join_one_study(stick, administrator):
+    stick.put("A1", film_of(1))
+    stick.put("A2", film_of(2))
+    burn(stick)
+    [group] = disc.drive_of(stick.path).groups
+    found = take_in(list(group.files), administrator)
+    assert found.taken == 2
+    assert Study.objects.count() == 1
