@@ -19,6 +19,7 @@ Without a command: serve, and open the browser.
   import-update   take a model from a stick
   go-back   let the model before the last update answer again
   export-readings   write what was read, without identity, for the publisher
+  export-audit   write the record of who did what, for an auditor
   create-user   enter a person who may log in
   check     look for faults of the installation, and say what to do
   version   say which version this is
@@ -26,8 +27,8 @@ Without a command: serve, and open the browser.
 Each command explains its options with --help. Settings: CLINIC_HOME and others, see the README.
 """
 COMMANDS = (
-    "serve", "analyze", "worker", "import-update", "go-back", "export-readings", "create-user",
-    "check", "version",
+    "serve", "analyze", "worker", "import-update", "go-back", "export-readings", "export-audit",
+    "create-user", "check", "version",
 )  # fmt: skip
 
 

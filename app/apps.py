@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.db import connections
+from django.db.models.signals import post_migrate
 
 
 class ClinicConfig(AppConfig):
@@ -12,3 +16,15 @@ class ClinicConfig(AppConfig):
     label = "clinic"
     verbose_name = "Clinic"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Keep the record append-only in the database too, whatever a migration remade."""
+        post_migrate.connect(_put_up_triggers, sender=self)
+
+
+def _put_up_triggers(using: str, **_more: Any) -> None:
+    from app.audit import triggers
+
+    connection = connections[using]
+    if triggers.TABLE in connection.introspection.table_names():
+        triggers.put_up(connection)

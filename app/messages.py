@@ -92,6 +92,8 @@ ACTIONS: Sentences = {
     "token_issued": _("let another program in"),
     "token_revoked": _("ended another program's token"),
     "diagnostics_exported": _("copied the diagnostics"),
+    "audit_exported": _("saved the whole record of who did what"),
+    "record_anchored": _("began anew to note where the record ends"),
     "lan_opened": _("opened the door for other devices"),
     "lan_closed": _("closed the door for other devices"),
     "dicom_changed": _("changed how X-ray units send films"),

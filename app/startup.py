@@ -40,6 +40,7 @@ from app import (
 )
 from app.backup import RESTORATION, outcome, repair
 from app.backup.faults import BackupFault
+from app.audit import check as record
 from app.dicom.node import node
 from app.instance_lock import (
     AlreadyRunning,
@@ -146,6 +147,7 @@ class Start:
             begun.enter_context(_working(worker.WorkerThread("serve")))
             begun.enter_context(outbox.Sender().kept())
             begun.enter_context(watched_folder.watch.kept())
+            begun.enter_context(record.watch.kept())
             begun.enter_context(_looking_after())
             begun.enter_context(_backing_up())
             from app.wsgi import application

@@ -47,6 +47,24 @@ def pytest_configure() -> None:
     import django
 
     django.setup()  # pytest-django looks for the settings before this file is read
+    _let_tests_empty_the_record()
+
+
+def _let_tests_empty_the_record() -> None:
+    """Between tests every table is emptied, also the one whose triggers refuse that. They are put
+    up again after it (app.apps).
+    """
+    from django.db import connection
+
+    from app.audit import triggers
+
+    flush = connection.ops.sql_flush
+
+    def without_triggers(*args: Any, **kwargs: Any) -> list[str]:
+        down = [f"DROP TRIGGER IF EXISTS {name}" for name in triggers.NAMES.values()]
+        return [*down, *flush(*args, **kwargs)]
+
+    connection.ops.sql_flush = without_triggers  # type: ignore[method-assign]
 
 
 def pytest_unconfigure() -> None:

@@ -31,6 +31,7 @@ NO_PAGE = {
     "map",
     "pixels",
     "diagnostics",
+    "audit-export",
     "review-table",
     "study-fhir",
     "films-table",

@@ -77,7 +77,7 @@ PAGES = """
     update-go-back      administer      update-again    administer
     help                view            help-page       view
     tokens              administer      token-end       administer
-    api-docs            administer
+    api-docs            administer      audit-export    administer
     study-fhir          view            films-table     review
     month               review          month-table     review
 """

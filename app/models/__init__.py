@@ -1,6 +1,6 @@
 """What the clinic keeps. Verbs live here: pages and the worker call them, and add nothing."""
 
-from app.models.audit import AuditEvent
+from app.models.audit import AuditEvent, AuditHead
 from app.models.batch import Batch
 from app.models.deliveries import Commitment, Delivery
 from app.models.operating_points import LocalOperatingPoint
@@ -16,6 +16,7 @@ from app.models.work import Worker
 __all__ = [
     "UNFINISHED",
     "AuditEvent",
+    "AuditHead",
     "Batch",
     "ClinicalSigns",
     "Commitment",

@@ -103,6 +103,7 @@ urlpatterns = [
     path("people/new", people.new_person, name="new-person"),
     path("people/<int:pk>", people.person, name="person"),
     path("audit", people.audit, name="audit"),
+    path("audit.jsonl", people.audit_export, name="audit-export"),
     path("settings", site.site, name="site"),
     path("settings/folder", watched_folder.folder, name="watched-folder"),
     path("settings/dicom", dicom.settings_page, name="dicom"),

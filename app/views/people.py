@@ -6,7 +6,7 @@ from django.contrib import messages as notes
 from django.contrib.auth import update_session_auth_hash
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -14,6 +14,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_safe
 
 from app.access import Permission, requires, user_of
+from app.audit import export
 from app.forms import AuditFilterForm, UserForm
 from app.models import AuditEvent, User
 from app.views.account import SECRETS, get_or_post
@@ -70,3 +71,14 @@ def audit(request: HttpRequest) -> HttpResponse:
     events = form.filtered(AuditEvent.objects.select_related("user"))
     page = Paginator(events, EVENTS_ON_A_PAGE).get_page(request.GET.get("page"))
     return render(request, "audit.html", {"form": form, "page": page})
+
+
+@requires(Permission.ADMINISTER)
+@never_cache
+@require_safe
+def audit_export(request: HttpRequest) -> StreamingHttpResponse:
+    """The whole record as a file that can be checked without the program."""
+    AuditEvent.record(user_of(request), "audit_exported")
+    response = StreamingHttpResponse(export.lines(), content_type="application/jsonl")
+    response["Content-Disposition"] = f'attachment; filename="{export.file_name()}"'
+    return response

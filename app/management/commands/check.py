@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from app import checks, diagnostics, startup
+from app.audit import check as record
 from app.stop import CannotStart
 
 
@@ -27,7 +28,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         # Not if the folder cannot be made or written in: then that is what there is to tell
         unusable = startup.make_data_directory()
-        found = [unusable] if unusable else [p for check in checks.THOROUGH if (p := check())]
+        look = (*checks.THOROUGH, record.of_installation)
+        found = [unusable] if unusable else [p for check in look if (p := check())]
         if options["diagnostics"]:
             self._write(options["diagnostics"], found)
         if not found:
