@@ -13,7 +13,12 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from imagecodecs import jpeg2k_decode, jpeg8_decode, jpegls_decode
+
+# From where they are, not by the package: it loads by name, which hides them from the bundle, and
+# puts off the error of a missing one until a film needs it.
+from imagecodecs._jpeg2k import jpeg2k_decode
+from imagecodecs._jpeg8 import jpeg8_decode
+from imagecodecs._jpegls import jpegls_decode
 from pydicom import uid
 from pydicom.pixels.decoders import pillow
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
