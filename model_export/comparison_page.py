@@ -14,9 +14,10 @@ NAMES = {
     "answered": "films answered likely or unlikely",
 }
 JUDGED = {
-    "proven": "by the interval",
-    "counted": "by the difference",
-    "evident": "only an evident loss counts",
+    "shown": "shown to be no worse",
+    "not_shown": "not shown to be no worse",
+    "counted": "by the difference alone",
+    "evident": "as good as untested",
     "not_measured": "not measured",
 }
 
@@ -35,13 +36,14 @@ def page(figures: Figures) -> str:
 
 def _rule(figures: Figures) -> str:
     return (
-        f"Margin {figures['margin']}. With {figures['enough_to_prove']} films or more the 95 % "
-        "interval of the difference (drawn by patient) must lie above minus the margin, with "
-        f"{figures['enough_to_count']} or more the difference itself; with fewer only a loss that "
-        "chance hardly explains counts, and the group is as good as untested. Every group must "
-        "pass, so the verdict needs no correction for their number; the p-values, which it does "
-        "not rest on, are given as they are and after Holm. Tests take films for independent: "
-        "DeLong for the AUC, McNemar (exact) for shares."
+        f"Margin {figures['margin']}. With {figures['enough_to_count']} films or more the "
+        "difference must be no worse than the margin. It is shown to be no worse where the 95 % "
+        f"interval (drawn by patient) is so too, with {figures['can_be_shown']} films or more; "
+        f"with {figures['must_be_shown']} or more that is asked for. With fewer than "
+        f"{figures['enough_to_count']} only a loss that chance hardly explains counts. Every group "
+        "must pass, so the verdict needs no correction for their number; the p-values of DeLong "
+        "(AUC) and of McNemar (exact; the other figures) take films for independent, and are given "
+        "as they are and after Holm."
     )
 
 

@@ -14,13 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from app.cxr import metrics
 from app.cxr.analysis import Analysis
 from app.cxr.metrics import auc
 from app.cxr.release import Release
 from app.updates import shadow
 from model_export import __main__ as command_line
 from model_export import compare
-from model_export.compare import Both, enough_to_count, enough_to_prove, judged, measured
+from model_export.compare import (
+    Both,
+    can_be_shown,
+    enough_to_count,
+    judged,
+    measured,
+    must_be_shown,
+)
 from model_export.comparison_page import page
 from model_export.datasets import LabelledFilm, load_contributions, split_by_patient
 from model_export.figures import Figures
@@ -33,6 +41,12 @@ from model_export.paired import (
 )
 from tests.opened import clear, opened, person, sick
 from tests.tiny_release import make_release
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BOOTSTRAP_ROUNDS", 200)
+
 
 # --- DeLong -------------------------------------------------------------------------------------
 
@@ -86,7 +100,8 @@ def test_delong_on_a_case_worked_by_hand():
     assert found.p_value == pytest.approx(math.erfc((1 / 6) / math.sqrt(1 / 18) / math.sqrt(2)))
 
 
-def test_the_error_of_delong_is_that_of_a_bootstrap():
+def test_the_error_of_delong_is_that_of_a_bootstrap(monkeypatch):
+    monkeypatch.setattr(metrics, "BOOTSTRAP_ROUNDS", 1000)
     labels, old, new = two_readers(1, count=600)
     found = delong(labels, old, new)
     drawn = auc_difference(labels, old, new, np.arange(labels.size).astype(str))
@@ -162,17 +177,25 @@ def test_the_interval_of_a_share_draws_patients_and_not_films():
 
 
 def figure(films: int, value: float, low: float, p_value: float = 1.0) -> Figures:
-    return {"films": films, "difference": {"value": value, "low": low}, "p_value": p_value}
+    return {
+        "films": films,
+        "margin": 0.02,
+        "difference": {"value": value, "low": low},
+        "p_value": p_value,
+    }
 
 
 @pytest.mark.parametrize(
     ("given_figure", "found"),
     [
-        (figure(150, -0.001, -0.019), ("proven", False)),
-        (figure(150, 0.0, -0.021), ("proven", True)),
-        (figure(149, 0.0, -0.2), ("counted", False)),
-        (figure(149, -0.021, -0.2), ("counted", True)),
+        (figure(784, -0.001, -0.019), ("shown", False)),
+        (figure(784, 0.0, -0.021), ("not_shown", True)),
+        (figure(784, -0.021, -0.03), ("counted", True)),
+        (figure(783, 0.0, -0.2), ("counted", False)),
+        (figure(150, 0.0, 0.0), ("shown", False)),
+        (figure(149, 0.0, 0.0), ("counted", False)),
         (figure(50, -0.02, -0.2), ("counted", False)),
+        (figure(50, -0.021, -0.2), ("counted", True)),
         (figure(49, -0.5, -0.9, 0.06), ("evident", False)),
         (figure(49, -0.5, -0.9, 0.05), ("evident", True)),
         (figure(49, 0.5, 0.1, 0.001), ("evident", False)),
@@ -183,9 +206,21 @@ def test_the_more_films_the_more_has_to_be_shown(given_figure, found):
     assert judged(given_figure, 0.02) == found
 
 
-def test_the_numbers_of_films_follow_from_the_margin():
-    assert (enough_to_count(0.02), enough_to_prove(0.02)) == (50, 150)
-    assert (enough_to_count(0.05), enough_to_prove(0.05)) == (20, 60)
+@pytest.mark.parametrize(("margin", "films"), [(0.02, (50, 150, 784)), (0.05, (20, 60, 126))])
+def test_the_numbers_of_films_follow_from_the_margin(margin, films):
+    asked = enough_to_count, can_be_shown, must_be_shown
+    assert tuple(one(margin) for one in asked) == films
+
+
+def test_where_it_has_to_be_shown_four_of_five_equal_releases_pass():
+    films, dice = must_be_shown(0.02), np.random.default_rng(0)
+    passed = []
+    for _ in range(100):
+        called = dice.random(films)
+        old, new = called > compare.DIFFERING / 2, called < 1 - compare.DIFFERING / 2
+        gap = share_difference(old, new, np.arange(films).astype(str))
+        passed.append(gap.low >= -0.02)
+    assert 0.65 < np.mean(passed) < 0.93
 
 
 def said(label: int, old: float | None, new: float | None, number: int = 0, **film: Any) -> Both:

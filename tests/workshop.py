@@ -86,6 +86,12 @@ def taught(run: Path, data: Path, seed: int = 0) -> Path:
     return run
 
 
+def open_wide(run: Path) -> None:
+    """What a gate has learnt from so few films would refuse some of them: move its threshold."""
+    learnt = gate.load_gate(run)
+    np.savez(run / gate.GATE_FILE, weights=learnt.weights, bias=learnt.bias + 50)
+
+
 def released(run: Path, data: Path, target: Path, version: str) -> Release:
     """Gate, export, quantize and pack a trained run."""
     with pytest.MonkeyPatch.context() as patch:
@@ -98,6 +104,7 @@ def released(run: Path, data: Path, target: Path, version: str) -> Release:
         patch.setattr(pack, "DRAWS", 1)
         patch.setattr(pack, "CHILDREN", pack.Aim(sensitivity=0.97, missed=0.2, false_alarm=0.2))
         gate.train_gate(run, data, None)
+        open_wide(run)
         export(run)
         quantize.quantize(run, data)
         return pack.pack(run, data, None, target, "tiny", version)
