@@ -58,13 +58,15 @@ def _let_tests_empty_the_record() -> None:
 
     from app.audit import triggers
 
-    flush = connection.ops.sql_flush
+    # Of the class: beside an event loop, as Playwright's, there is another connection
+    operations: Any = type(connection.ops)
+    flush = operations.sql_flush
 
     def without_triggers(*args: Any, **kwargs: Any) -> list[str]:
         down = [f"DROP TRIGGER IF EXISTS {name}" for name in triggers.NAMES.values()]
         return [*down, *flush(*args, **kwargs)]
 
-    connection.ops.sql_flush = without_triggers  # type: ignore[method-assign]
+    operations.sql_flush = without_triggers
 
 
 def pytest_unconfigure() -> None:
