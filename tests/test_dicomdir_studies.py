@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from app.cxr.dicomdir import read_medium
 from app.cxr.dicomdir_studies import ListedStudy, studies_of
@@ -39,7 +39,7 @@ def written(folder: Path, *records: Dataset) -> Path:
     whole.file_meta = FileMetaDataset()
     whole.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     whole.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
-    whole.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    whole.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.4")
     for one in records:
         if "ReferencedFileID" in one:
             (folder / str(one.ReferencedFileID)).touch()
