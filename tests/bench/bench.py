@@ -28,6 +28,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from model_export import phantom
+from tests import peers, sending
 from tests.bench import many
 from tests.running import ROOT, Visitor, free_port, needs_screen, screen, serving, wait_for
 
@@ -357,6 +358,37 @@ def measure_update(films: Path, options: argparse.Namespace) -> list[Figure]:
     return figures
 
 
+def send_by_dicom(port: int, films: int, associations: int = 4) -> float:
+    """Seconds until the last of so many films is acknowledged; the unit is a process of its own."""
+    words = ["-m", "tests.bench.dicom", str(port), "--films", str(films)]
+    words += ["--associations", str(associations)]
+    run = subprocess.run(
+        [sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return float(run.stdout)
+
+
+def measure_dicom(_films: Path, options: argparse.Namespace) -> list[Figure]:
+    """Films of 2 MB over four associations, into the queue; and the memory of what receives them.
+
+    They are analysed meanwhile, as in the clinic.
+    """
+    with fresh_home() as home, serving(clinic(options), environment(home)) as (visitor, server):
+        port = free_port()
+        sending.open_node(visitor, port)
+        wait_for(lambda: peers.listens(port))
+        send_by_dicom(port, films=4)  # the model is loaded now
+        before = resident(server) / MEGABYTE
+        seconds = send_by_dicom(port, options.dicom_films)
+        after = resident(server) / MEGABYTE
+        stored = len(sending.stored(home))
+    return [
+        at_least("received and queued by DICOM", options.dicom_films / seconds, "films/s", 20),
+        at_least("… of them stored, once each", stored / options.dicom_films * 100, "%", 100),
+        under("… memory gained over them", after - before, "MB", 100),
+    ]
+
+
 MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "analyze": measure_analyze,
     "start": measure_start,
@@ -401,6 +433,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--studies", type=int, default=100_000, help="in the worklist's database")
     parser.add_argument("--requests", type=int, default=40, help="for each page of the worklist")
     parser.add_argument("--tried", type=int, default=200, help="films that an update is tried on")
+    parser.add_argument("--dicom-films", type=int, default=300, help="sent by DICOM")
     parser.add_argument("--drop-caches", action="store_true", help="before each start (root)")
     parser.add_argument("--json", type=Path, default=ROOT / "bench.json", help="where to write")
     return parser.parse_args(arguments)
