@@ -68,7 +68,7 @@ bench: .venv-dev/installed
 train: .venv-dev/installed
 	@echo "Each stage has --help, shows its progress and can be run alone:"
 	@echo "  export CXR_DATA=/path/to/films"
-	@for stage in pretrain train tune adapt score combine gate export quantize pack evaluate card; do echo "  $(DEV) -m model_export $$stage"; done
+	@for stage in pretrain train tune adapt score combine gate export quantize pack evaluate card merge compare; do echo "  $(DEV) -m model_export $$stage"; done
 	@$(DEV) -m model_export --help
 
 bundle: .venv-bundle/installed

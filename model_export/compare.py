@@ -197,7 +197,7 @@ def groups(films: Sequence[Both]) -> Iterator[tuple[str, str, list[Both]]]:
 
 def compare(films: Sequence[Both], old: Release, new: Release, margin: float) -> Figures:
     """The whole comparison, with its verdict: ready for JSON but for NaN."""
-    found = [
+    found: list[Figures] = [
         {
             "kind": kind,
             "group": name,

@@ -35,18 +35,18 @@ def delong(labels: np.ndarray, old: np.ndarray, new: np.ndarray) -> DeLong:
     """
     sick, clear = labels == 1, labels == 0
     if min(sick.sum(), clear.sum()) < 2:
-        return DeLong(*[math.nan] * 4)
+        return DeLong(math.nan, math.nan, math.nan, math.nan)
     of_sick, of_clear = zip(
         *(_placements(one[sick], one[clear]) for one in (old, new)), strict=True
     )
-    areas = [float(one.mean()) for one in of_sick]
+    before, after = (float(one.mean()) for one in of_sick)
     spread = np.cov(of_sick) / sick.sum() + np.cov(of_clear) / clear.sum()
     variance = float(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1])
     error = math.sqrt(max(variance, 0.0))
-    gap = areas[1] - areas[0]
+    gap = after - before
     if error <= 1e-12:
-        return DeLong(*areas, 0.0, 1.0 if abs(gap) < 1e-12 else 0.0)
-    return DeLong(*areas, error, float(2 * norm.sf(abs(gap) / error)))
+        return DeLong(before, after, 0.0, 1.0 if abs(gap) < 1e-12 else 0.0)
+    return DeLong(before, after, error, float(2 * norm.sf(abs(gap) / error)))
 
 
 def _placements(sick: np.ndarray, clear: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -92,8 +92,8 @@ def opened(folder: Path, clinic: str, films: Iterable[Sent], **values: str) -> P
             "why": "other",
         }
         rows.append(row | values)
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS)
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as written:
+        table = csv.DictWriter(written, COLUMNS)
         table.writeheader()
         table.writerows(rows)
     return folder
