@@ -16,7 +16,7 @@ _PREFIX = b"DICM"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+", re.ASCII)
 _LONGEST_UID = 64  # PS3.5, 9.1
 _LONGEST_ACCESSION = 16  # PS3.5, 6.2: SH
-_TAGS: list[int | str | tuple[int, int]] = [
+_TAGS: list[str] = [
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",

@@ -61,7 +61,7 @@ class Acceptor:
         self._server: Server = entity.make_server(  # type: ignore[assignment]
             (EVERYWHERE, port),
             evt_handlers=_handlers(),  # type: ignore[arg-type]
-            server_class=Server,  # type: ignore[arg-type]
+            server_class=Server,
             request_handler=Acceptance,
         )
         self._thread = threading.Thread(

@@ -71,7 +71,8 @@ class IncomingFilm:
         self.transfer_syntax = transfer_syntax
         self.size = 0
         self.fault = "" if is_uid(sop_class) and is_uid(sop_instance) else "no_uid"
-        spool = SpooledTemporaryFile(IN_MEMORY, dir=settings.TEMPORARY_DIR)  # noqa: SIM115 - see close
+        folder = str(settings.TEMPORARY_DIR)
+        spool = SpooledTemporaryFile(IN_MEMORY, dir=folder)  # noqa: SIM115 - see close
         self.file = cast(BinaryIO, spool)
         #: Where the data set begins, behind the file meta information.
         self.data_set_at = 0
@@ -104,7 +105,7 @@ class IncomingFilm:
             transfer_syntax=self.transfer_syntax,
         )
         self.file.write(bytes(128) + b"DICM")
-        write_file_meta_info(self.file, meta)
+        write_file_meta_info(cast(Any, self.file), meta)
         self.data_set_at = self.file.tell()
 
     def _write(self, data: bytes) -> None:
