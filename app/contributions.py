@@ -26,6 +26,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Prefetch
 
+from app import films
 from app.cxr.contribution_format import (
     ABOUT,
     FORMAT,
@@ -322,8 +323,9 @@ def _pack(
 
 def _pack_film(archive: zipfile.ZipFile, one: Candidate, key: bytes, made: Contribution) -> None:
     try:
-        cleaned = without_text(read_radiograph(one.film.path).pixels)
-    except UnreadableFilm:
+        with films.local(one.film.sha256) as path:
+            cleaned = without_text(read_radiograph(path).pixels)
+    except (UnreadableFilm, OSError):
         made.unreadable += 1
         return
     if cleaned.is_doubtful:

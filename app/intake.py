@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from app import worker
-from app.cxr.durable import sync_folder
+from app import films, worker
 from app.models import AuditEvent, Instance, Patient, State, Study, User
 
 if TYPE_CHECKING:
@@ -214,7 +213,6 @@ def _rejection_of(error: OSError) -> Rejected:
 def _keep(
     temporary: Path, sha256: str, size: int, name: str, source: str, belonging: Belonging
 ) -> Receipt:
-    relative = Instance.stored_as(sha256)
     from app.cxr.dicom_identity import read_identity  # pydicom comes with the first film
 
     identity = read_identity(temporary)
@@ -223,7 +221,7 @@ def _keep(
         with transaction.atomic():
             if known := _same_object(identity):
                 return _received_before(known)
-            _move(temporary, settings.DATA_DIR / relative)
+            films.keep(temporary, sha256)
             if known := Instance.objects.filter(sha256=sha256).first():
                 return _received_before(known)
             study = _study_of(belonging, identity)
@@ -233,7 +231,7 @@ def _keep(
                 source=source,
                 sha256=sha256,
                 size_bytes=size,
-                film=relative,
+                film=films.name_of(sha256),
                 sender=belonging.sender,
                 sop_class_uid=identity.sop_class_uid,
                 sop_instance_uid=identity.sop_instance_uid,
@@ -247,7 +245,7 @@ def _keep(
     except OSError as error:
         raise _rejection_of(error) from error
     except DatabaseError as error:
-        _take_back(settings.DATA_DIR / relative, sha256)
+        _take_back(sha256)
         logger.error("a film could not be entered: %s", type(error).__name__)
         # SQLite tells a full disk by its words alone
         raise Rejected("disk_full" if "full" in str(error) else "cannot_store") from error
@@ -314,22 +312,11 @@ def _received_before(known: Instance) -> Receipt:
     return Receipt(known, duplicate=True)
 
 
-def _move(temporary: Path, final: Path) -> None:
-    """Into place in one step, the folder's entry on the disk as well."""
-    fresh = not final.parent.is_dir()
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary.replace(final)
-    sync_folder(final.parent)
-    if fresh:
-        sync_folder(final.parent.parent)
-        sync_folder(final.parent.parent.parent)
-
-
-def _take_back(final: Path, sha256: str) -> None:
+def _take_back(sha256: str) -> None:
     """Leave no film behind that no row speaks of, unless another upload of it got through."""
     try:
         with transaction.atomic():
             if not Instance.objects.filter(sha256=sha256).exists():
-                final.unlink(missing_ok=True)
+                films.remove(sha256)
     except (DatabaseError, OSError):
         logger.error("a film that was turned away is left on the disk")

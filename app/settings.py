@@ -39,6 +39,8 @@ DEBUG = options.yes_or_no("CLINIC_DEBUG", default=False)
 
 MEDIA_ROOT = DATA_DIR
 MEDIA_URL = ""  # stored films are never served as they came in
+#: A folder of films that several machines share; None: they are in the data directory.
+FILM_FOLDER: Path | None = None
 TEMPORARY_DIR = DATA_DIR / "tmp"
 BACKUP_DIR = DATA_DIR / "backups"
 LOG_DIR = DATA_DIR / "logs"

@@ -29,7 +29,7 @@ from django_tasks import TaskResultStatus, task
 from django_tasks_db.management.commands.db_worker import Worker as QueueWorker
 from django_tasks_db.models import DBTaskResult
 
-from app import checks
+from app import checks, films
 from app.cxr.release import UnusableRelease
 from app.models import UNFINISHED, Instance, State, Worker
 
@@ -61,13 +61,15 @@ def analyse_instance(instance_id: int) -> None:
         instance.give_up()
         return
     try:
-        analysis = analyse(instance.path, instance.study.age_years)
+        with films.local(instance.sha256) as film:
+            analysis = analyse(film, instance.study.age_years)
         instance.record(analysis)
         _ask_for_patient(instance)
     except Instance.DoesNotExist:
         return  # its study was deleted meanwhile
-    except (UnusableRelease, OperationalError) as error:
-        # No model, or no room in the database: not the film's fault, so it keeps its attempts
+    except (UnusableRelease, OperationalError, films.Unreachable) as error:
+        # No model, no room in the database, films out of reach: not this film's fault, so it keeps
+        # its attempts
         logger.error("film %s has to wait: %s", instance.pk, traceback_of(error))
         instance.wait_again(count_attempt=False)
         enqueue(instance, after=PAUSE_SECONDS)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from django.conf import settings
 
-from app import intake
+from app import films, intake
 from app.cxr.analysis import Analysis
 from app.cxr.regions import Region
-from app.models import Study
+from app.models import Instance, Study
 from model_export.phantom import chest_film
 from tests.films import encode
 
@@ -20,6 +22,11 @@ REGION = Region(x=40, y=90, width=50, height=60, zone="right lower", score=0.8)
 
 def film_bytes(seed: int = 1, size: tuple[int, int] = (256, 224)) -> bytes:
     return encode(chest_film(seed, size), "PNG")
+
+
+def stored(film: Instance) -> Path:
+    """The file in which a film lies in the test's data directory."""
+    return Path(settings.DATA_DIR / films.name_of(film.sha256))
 
 
 def take_in(content: bytes | None = None, name: str = "film.png", **more: Any) -> Study:

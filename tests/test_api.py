@@ -48,7 +48,7 @@ from app.models import (
 )
 from app.models.tokens import PREFIX
 from tests.people import browser_of, enter
-from tests.studies import answered, film_bytes, take_in, turned_down
+from tests.studies import answered, film_bytes, stored, take_in, turned_down
 from tests.tiny_release import make_release
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir", "site")]
@@ -252,7 +252,7 @@ class TestUpload:
             "url": f"/api/v1/films/{film.pk}",
         }
         assert (film.source, film.sender) == ("api", "Records, reception")
-        assert film.path.read_bytes() == film_bytes()
+        assert stored(film).read_bytes() == film_bytes()
 
     def test_the_same_film_again_adds_nothing(self):
         client = machine()

@@ -31,6 +31,7 @@ from app.dicom import acceptor, upper_layer
 from app.models import Instance
 from tests import films, peers
 from tests.dicom_clinic import UNIT, associated, film, listening, send, settled, unit
+from tests.studies import stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -342,7 +343,7 @@ class TestRequests:
             SeriesInstanceUID=first.SeriesInstanceUID,
         )
         assert send(port, forged).Status == 0
-        assert Instance.objects.get().path.read_bytes() == content
+        assert stored(Instance.objects.get()).read_bytes() == content
 
 
 def encoded(found: Dataset) -> bytes:

@@ -26,7 +26,7 @@ from tests import films
 from tests.peers import orthanc, storescp
 from tests.people import enter
 from tests.running import free_port
-from tests.studies import answer, answered, take_in
+from tests.studies import answer, answered, stored, take_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("site", "data_dir")]
 
@@ -113,7 +113,7 @@ class TestWhatIsMade:
 
     def test_a_film_that_is_gone_is_said_so(self) -> None:
         study = study_of(film_of_a_unit())
-        study.instances.get().path.unlink()
+        stored(study.instances.get()).unlink()
         with pytest.raises(NotSent, match="film_missing"):
             objects_of(study)
 
@@ -227,4 +227,4 @@ def test_what_orthanc_returns_is_no_film_to_analyse() -> None:
     pydicom.dcmwrite(out, picture, enforce_file_format=True)
     returned = take_in(out.getvalue(), "back.dcm")
     assert returned == Study.objects.get()
-    assert analyse(returned.instances.order_by("id")[1].path, None).answer == "refused"
+    assert analyse(stored(returned.instances.order_by("id")[1]), None).answer == "refused"

@@ -20,7 +20,7 @@ from app.models import AuditEvent, Patient, Reading, Study
 from app.updates import sticks
 from tests.films import encode
 from tests.people import browser
-from tests.studies import answered
+from tests.studies import answered, stored
 from tests.test_export_readings import (
     opened,
     publisher,
@@ -219,7 +219,7 @@ def test_whatever_is_typed_as_a_limit_is_a_limit(client, publisher, reader, run,
 def test_it_says_what_stays_and_why(client, publisher, reader, run):
     read_study(reader, 1)
     read_study(reader, content=page_of_text())
-    read_study(reader, 3).instances.get().path.unlink()
+    stored(read_study(reader, 3).instances.get()).unlink()
     text = prepare(client, run)
     assert "1 film stays here: text may be left in it." in text
     assert "1 film stays here: it is damaged or not there any more." in text

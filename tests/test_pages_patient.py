@@ -14,7 +14,7 @@ from django_tasks_db.models import DBTaskResult
 
 from app.models import AuditEvent, Instance, Patient, Reading, Site, State, Study
 from tests.people import browser, browser_of, enter
-from tests.studies import answer, answered, film_bytes, take_in
+from tests.studies import answer, answered, film_bytes, stored, take_in
 from tests.test_patients import film, years_ago
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
@@ -806,7 +806,7 @@ class TestDeleting:
         self, client, administrator, django_capture_on_commit_callbacks
     ):
         study = answered()
-        path = study.instances.get().path
+        path = stored(study.instances.get())
         with django_capture_on_commit_callbacks(execute=True):
             response = self.delete(client, study)
 

@@ -14,7 +14,7 @@ from app.pictures import VIRIDIS, coloured, film_png, map_png
 from app.views.film import film_version, map_version
 from model_export.phantom import chest_film
 from tests.films import encode
-from tests.studies import answer, answered, film_bytes, take_in, turned_down
+from tests.studies import answer, answered, film_bytes, stored, take_in, turned_down
 
 
 def image_of(content: bytes) -> Image.Image:
@@ -45,7 +45,7 @@ class TestFilm:
         large = encode(chest_film(1, (60, 50)), "PNG")
         instance = answer(take_in(large)).instances.get()
         big = encode(Image.open(io.BytesIO(large)).resize((2500, 3000)), "PNG")
-        instance.path.write_bytes(big)
+        stored(instance).write_bytes(big)
 
         assert max(image_of(self.get(client, instance).content).size) == 2048
 
@@ -62,7 +62,7 @@ class TestFilm:
 
     def test_it_answers_404_where_the_stored_file_is_gone(self, client):
         instance = answered().instances.get()
-        instance.path.unlink()
+        stored(instance).unlink()
 
         assert self.get(client, instance).status_code == 404
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from app.models import Instance, Patient, Study
 from tests.people import browser
-from tests.studies import film_bytes
+from tests.studies import film_bytes, stored
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 
@@ -63,7 +63,7 @@ class TestScript:
         [told] = send(client, SimpleUploadedFile("notes.txt", b"notes")).json()["films"]
 
         assert told["error"] is None
-        assert Instance.objects.get().path.read_bytes() == b"notes"
+        assert stored(Instance.objects.get()).read_bytes() == b"notes"
 
     def test_it_leads_to_the_first_study_where_the_same_film_comes_again(self, client):
         [first] = send(client, film()).json()["films"]

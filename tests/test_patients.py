@@ -20,7 +20,7 @@ from app.cxr.radiograph import Radiograph
 from app.models import AuditEvent, Finding, Instance, Patient, Reading, Study
 from app.models.words import one_line, same_words, searchable
 from tests.people import enter
-from tests.studies import answer, answered, film_bytes, take_in
+from tests.studies import answer, answered, film_bytes, stored, take_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("data_dir")]
 
@@ -395,7 +395,7 @@ class TestDeleting:
 
     def test_rows_and_files_are_gone(self, data_dir):
         study = answered()
-        path = study.instances.get().path
+        path = stored(study.instances.get())
         assert path.exists()
 
         self.delete(study)
@@ -434,7 +434,7 @@ class TestDeleting:
 
         self.delete(gone)
         assert Patient.objects.get() == one
-        assert stays.instances.get().path.exists()
+        assert stored(stays.instances.get()).exists()
         self.delete(stays)
         assert not Patient.objects.exists()
         assert AuditEvent.objects.get(action="patient_deleted").details["was"]["name"] == "Amina"
@@ -448,7 +448,7 @@ class TestDeleting:
     def test_the_same_film_may_come_in_again(self):
         self.delete(take_in())
 
-        assert take_in().instances.get().path.exists()
+        assert stored(take_in().instances.get()).exists()
 
     def test_a_film_that_comes_in_again_while_it_is_deleted_keeps_its_file(self):
         study = take_in()
@@ -458,12 +458,12 @@ class TestDeleting:
 
         for callback in waiting:
             callback()
-        assert again.instances.get().path.exists()
+        assert stored(again.instances.get()).exists()
 
     def test_what_a_power_cut_left_behind_goes_at_the_next_start(self):
         study = take_in(film_bytes(1))
-        stays = take_in(film_bytes(2)).instances.get().path
-        left = study.instances.get().path
+        stays = stored(take_in(film_bytes(2)).instances.get())
+        left = stored(study.instances.get())
         stranger = left.parent / ("f" * 64)
         stranger.write_bytes(b"of a database that is being restored")
         study.delete_for("twice", by=None)
@@ -476,7 +476,7 @@ class TestDeleting:
 
     def test_a_file_that_another_program_holds_stops_nothing(self, monkeypatch):
         study = take_in()
-        path = study.instances.get().path
+        path = stored(study.instances.get())
 
         def held(*_args: object, **_kwargs: object) -> None:
             raise PermissionError

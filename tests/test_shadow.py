@@ -19,7 +19,7 @@ from app.updates import clinic as clinic_updates
 from app.updates import shadow, sticks
 from app.updates.shadow import Given, Row, ShadowRun, Trial
 from tests.people import enter
-from tests.studies import answer, film_bytes, take_in, turned_down
+from tests.studies import answer, film_bytes, stored, take_in, turned_down
 from tests.tiny_release import make_release
 
 OLD, NEW = "tiny@1.0.0", "tiny@2.0.0"
@@ -143,7 +143,7 @@ def test_only_readings_made_before_the_answer_are_held_against_it(clinic, site, 
 
 def test_a_film_that_is_gone_does_not_stop_the_others(clinic, new, trying):
     gone, there = (given(take_in(film_bytes(seed))) for seed in (1, 2))
-    gone.instances.get().path.unlink()
+    stored(gone.instances.get()).unlink()
 
     trial = tried(trying, new)
     answers = {row.study: row.new.answer for row in trial.rows}

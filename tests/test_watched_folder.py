@@ -27,7 +27,7 @@ from app.models import AuditEvent, Instance, Site
 from app.watched_folder import MOST_AT_ONCE, MOST_DEATHS, SECONDS_STILL, Folder, move
 from tests.people import browser
 from tests.running import serving, wait_for
-from tests.studies import film_bytes
+from tests.studies import film_bytes, stored
 
 pytestmark = [pytest.mark.django_db]
 
@@ -99,7 +99,7 @@ def test_a_film_that_stands_still_is_taken_in_and_moved_to_the_day(scene):
     film = Instance.objects.get()
     assert (film.source, film.file_name, film.sender) == ("folder", "chest.png", "chest.png")
     assert scene.files() == ["done/chest.png"]
-    assert film.path.read_bytes() == film_bytes()
+    assert stored(film).read_bytes() == film_bytes()
 
 
 def test_a_film_is_not_read_at_first_sight(scene):
@@ -182,7 +182,7 @@ def test_a_film_that_changes_while_it_is_read_is_read_again_later(scene, monkeyp
     assert not Instance.objects.exists()
     scene.look(60)
     scene.look(60)
-    assert Instance.objects.get().path.read_bytes() == film_bytes(2, (300, 300))
+    assert stored(Instance.objects.get()).read_bytes() == film_bytes(2, (300, 300))
 
 
 def test_an_empty_file_gets_its_time_before_it_is_given_up(scene):

@@ -20,6 +20,7 @@ from django_tasks_db.models import DBTaskResult
 from app import intake, worker
 from app.cxr.release import UnusableRelease
 from app.models import Finding, Instance, Patient, State, Study, Worker
+from tests.studies import stored
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -283,7 +284,7 @@ class TestFaultsOfOurOwn:
 
     def test_one_bad_film_does_not_stop_the_others(self, data_dir, monkeypatch):
         films = [send(bytes([n])) for n in range(5)]
-        bad = films[2].path
+        bad = stored(films[2])
         monkeypatch.setattr(
             worker, "analyse", lambda path, _: self.broken() if path == bad else an_analysis()
         )
@@ -503,7 +504,7 @@ class TestTheThread:
         with at_work():
             until(lambda: set(states()) == {State.ANSWERED})
 
-        assert order == [film.path for film in films]
+        assert order == [stored(film) for film in films]
 
     def test_its_heart_beats_while_it_works(self, film, monkeypatch):
         monkeypatch.setattr(worker, "BEAT_SECONDS", 0.05)

@@ -21,6 +21,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModelInstance,
 )
 
+from app import films
 from app.cxr.dicom_identity import is_uid
 from app.dicom.association import NoAssociation, associated
 from app.dicom.callers import peer_of
@@ -145,7 +146,7 @@ def _checked(references: list[list[str]]) -> Iterator[tuple[str, str, int]]:
     """Each reference with the reason why it is not kept, 0 where it is."""
     for sop_class, sop_instance in references:
         known = Instance.objects.filter(sop_instance_uid=sop_instance)
-        kept = [instance for instance in known if instance.path.is_file()]
+        kept = [instance for instance in known if films.is_kept(instance.sha256)]
         if any(instance.sop_class_uid == sop_class for instance in kept):
             yield sop_class, sop_instance, 0
         elif kept:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db import models, transaction
 from django.db.models import Case, Exists, OuterRef, Prefetch, Value, When
 from django.db.models.expressions import Combinable
 from django.utils import timezone
 
+from app import films
 from app.models.audit import AuditEvent, changes
 from app.models.patients import Patient, Sex
 from app.models.people import Role, User
@@ -333,7 +332,7 @@ def _remove_files(digests: Iterable[str]) -> None:
         # Inside a transaction, which intake waits for: the same film may just be coming in again
         with transaction.atomic(), contextlib.suppress(OSError):
             if not Instance.objects.filter(sha256=sha256).exists():
-                (settings.DATA_DIR / Instance.stored_as(sha256)).unlink(missing_ok=True)
+                films.remove(sha256)
 
 
 def _reads_blind(user: User) -> bool:
@@ -415,16 +414,6 @@ class Instance(models.Model):
         """The batch of a film that begins to wait now."""
         waiting = cls.objects.filter(state__in=UNFINISHED, batch_at__isnull=False).order_by()
         return next(iter(waiting.values_list("batch_at", flat=True)[:1]), None) or timezone.now()
-
-    @property
-    def path(self) -> Path:
-        """The stored film on disk."""
-        return Path(self.film.path)
-
-    @staticmethod
-    def stored_as(sha256: str) -> str:
-        """Where the film of that digest is stored, seen from the data directory."""
-        return f"films/{sha256[:2]}/{sha256}"
 
     @property
     def finding(self) -> Finding | None:

@@ -6,6 +6,7 @@ A film that was no DICOM goes along as one, so that there is something to point 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from uuid import UUID
 
 import pydicom
@@ -16,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from app import messages
+from app import films, messages
 from app.cxr.dicom_out import capture, said
 from app.cxr.dicom_out.picture import can_draw
 from app.cxr.dicom_out.report import structured_report
@@ -60,16 +61,18 @@ def _of_film(film: Instance, site: Site, reading: Reading | None) -> Sequence[Da
     root = clinic_root(site)
     equipment = _equipment(site, root)
     try:
-        radiograph = read_radiograph(film.path)
-        is_picture = not radiograph.sop_instance_uid
-        source = None if is_picture else _header_of(film)
+        with films.local(film.sha256) as path:
+            radiograph = read_radiograph(path)
+            is_picture = not radiograph.sop_instance_uid
+            source = None if is_picture else _header_of(path)
+            lossy = is_picture and _was_lossy(path)
     except (OSError, UnreadableFilm) as error:
-        raise NotSent("film_missing", for_good=True) from error
+        for_good = not isinstance(error, films.Unreachable)
+        raise NotSent("film_missing", for_good=for_good) from error
     pixels = radiograph.pixels
     shown: list[Dataset] = []
     if source is None:
         description = str(FILM)[:_LONGEST_DESCRIPTION]
-        lossy = _was_lossy(film)
         subject = _subject(film, root)
         source = capture.film_as_secondary_capture(pixels, subject, equipment, description, lossy)
         shown.append(source)
@@ -82,13 +85,13 @@ def _of_film(film: Instance, site: Site, reading: Reading | None) -> Sequence[Da
     ]
 
 
-def _header_of(film: Instance) -> Dataset:
+def _header_of(film: Path) -> Dataset:
     """What a stored film's header says; its size was looked at when it was analysed."""
-    return pydicom.dcmread(film.path, stop_before_pixels=True, force=True)
+    return pydicom.dcmread(film, stop_before_pixels=True, force=True)
 
 
-def _was_lossy(film: Instance) -> bool:
-    with Image.open(film.path) as picture:
+def _was_lossy(film: Path) -> bool:
+    with Image.open(film) as picture:
         return picture.format in ("JPEG", "MPO", "WEBP")
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db.models import Prefetch
 
-from app import checks, worker
+from app import checks, films, worker
 from app.cxr.release import MANIFEST, Release, UnusableRelease
 from app.instance_lock import write_atomically
 from app.models import Finding, Instance, Reading, State, Study
@@ -151,7 +151,7 @@ class Film:
     """A film to try, and what was found on it by ``model`` at that age."""
 
     study: str
-    path: Path
+    sha256: str
     age_years: float | None
     model: str
     given: Given
@@ -172,7 +172,7 @@ def last_films(many: int = FILMS) -> list[Film]:
     return [
         Film(
             study=study.number,
-            path=finding.instance.path,
+            sha256=finding.instance.sha256,
             age_years=finding.age_years,
             model=finding.model,
             given=_given(finding),
@@ -276,7 +276,8 @@ def _present(film: Film) -> Given:
 def _answer(film: Film, model: Model) -> Given:
     from app.cxr.analysis import analyse
 
-    return _given(analyse(film.path, model, film.age_years))
+    with films.local(film.sha256) as path:
+        return _given(analyse(path, model, film.age_years))
 
 
 def _given(found: Any) -> Given:

@@ -10,6 +10,7 @@ from django.utils.cache import get_conditional_response, patch_cache_control
 from django.utils.http import quote_etag
 from django.views.decorators.http import require_safe
 
+from app import films
 from app.access import Permission, requires, user_of
 from app.models import AuditEvent, Instance
 
@@ -77,7 +78,8 @@ def _draw_film(instance: Instance, longest_side: int) -> bytes:
     from app.pictures import film_png
 
     try:
-        return film_png(read_radiograph(instance.path), longest_side)
+        with films.local(instance.sha256) as path:
+            return film_png(read_radiograph(path), longest_side)
     except (UnreadableFilm, OSError) as error:
         raise Http404 from error
 

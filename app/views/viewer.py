@@ -13,7 +13,7 @@ from django.utils.formats import date_format
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from app import checks, messages
+from app import checks, films, messages
 from app.access import Permission, requires, user_of
 from app.cxr.release import Release
 from app.models import AuditEvent, Instance, State, Study
@@ -76,7 +76,8 @@ def _read_values(instance: Instance, longest_side: int | None) -> bytes:
     from app.pictures import film_values
 
     try:
-        return film_values(read_stored(instance.path), longest_side)
+        with films.local(instance.sha256) as path:
+            return film_values(read_stored(path), longest_side)
     except (UnreadableFilm, OSError) as error:
         raise Http404 from error
 
