@@ -397,6 +397,7 @@ MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "upload": measure_upload,
     "no-vnni": measure_no_vnni,
     "worklist": measure_worklist,
+    "dicom": measure_dicom,
     "update": measure_update,
 }
 
