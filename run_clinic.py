@@ -9,9 +9,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import sys
 from pathlib import Path
 
-USAGE = """Usage: run_clinic.py [COMMAND] [OPTIONS]
-
-Without a command: serve, and open the browser.
+USAGE = """Usage: run_clinic.py [COMMAND] [OPTIONS]  Without a command: serve, open the browser.
 
   serve     serve the pages on this computer
   analyze   read films from files and folders, without a server
@@ -21,6 +19,8 @@ Without a command: serve, and open the browser.
   export-readings   write what was read, without identity, for the publisher
   export-audit   write the record of who did what, for an auditor
   create-user   enter a person who may log in
+  backup    copy the data, to the chosen sticks or to a folder
+  restore   bring the data back from a backup
   check     look for faults of the installation, and say what to do
   version   say which version this is
 
@@ -28,7 +28,7 @@ Each command explains its options with --help. Settings: CLINIC_HOME and others,
 """
 COMMANDS = (
     "serve", "analyze", "worker", "import-update", "go-back", "export-readings", "export-audit",
-    "create-user", "check", "version",
+    "create-user", "backup", "restore", "check", "version",
 )  # fmt: skip
 
 

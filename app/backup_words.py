@@ -103,3 +103,14 @@ def damaged_words(films: int) -> str:
         "them.",
         films,
     ) % {"films": films}
+
+
+def decay_words(files: int) -> str:
+    """How much of a stick has decayed."""
+    return ngettext(
+        "%(files)s file on this stick has decayed. It is written again with the next backup. "
+        "Use another stick soon: this one is wearing out.",
+        "%(files)s files on this stick have decayed. They are written again with the next backup. "
+        "Use another stick soon: this one is wearing out.",
+        files,
+    ) % {"files": files}

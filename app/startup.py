@@ -133,23 +133,23 @@ class Start:
         for note in checks.notes():
             logger.info(note)
         server.sweep_temporary(settings.TEMPORARY_DIR)
-        keep_secret_key()
         put_restored_in_place()
+        keep_secret_key()
         # Before the database is touched: a port that is taken stops the start
         sock = self._take_port(remember=True)
-        prepare_database()
         mend_database()
+        prepare_database()
         Study.sweep_deleted()
-        worker.recover(dead_prefix="serve-")
         repair.note()
+        worker.recover(dead_prefix="serve-")
         with contextlib.ExitStack() as begun:
             begun.callback(_close_database)
             begun.enter_context(_working(worker.WorkerThread("serve")))
             begun.enter_context(outbox.Sender().kept())
             begun.enter_context(watched_folder.watch.kept())
             begun.enter_context(record.watch.kept())
-            begun.enter_context(_looking_after())
             begun.enter_context(_backing_up())
+            begun.enter_context(_looking_after())
             from app.wsgi import application
 
             pages = begun.enter_context(server.serving(sock, application))
@@ -385,8 +385,6 @@ def _remembered_port() -> int | None:
     return port if 0 < port < 65536 else None
 
 
-def prepare_database() -> None:
-    """Whole, backed up and migrated, or a sentence."""
 def put_restored_in_place() -> None:
     """Let a backup that an administrator has looked at and confirmed take the place of the data."""
     if not (settings.DATA_DIR / RESTORATION).exists():
@@ -431,6 +429,8 @@ def _cannot_be_read() -> bool:
     return False
 
 
+def prepare_database() -> None:
+    """Whole, backed up and migrated, or a sentence."""
     try:
         if database.bring_up_to_date():
             logger.info("database migrated")
@@ -490,8 +490,6 @@ def _looking_after() -> Iterator[None]:
     yield
 
 
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
 def _look_after() -> None:
     checks.look_at_database()
     done = outcome.read(settings.DATA_DIR)
@@ -509,6 +507,8 @@ def _backing_up() -> Iterator[None]:
         yield
 
 
+def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,16 @@ from tests.studies import answered, take_in, turned_down
 
 #: Addresses that answer with no page of their own: pictures, data, files, what only takes forms.
 NO_PAGE = {
+    "backup-set-up",
+    "backup-stick",
+    "backup-now",
+    "backup-cancel",
+    "backup-check",
+    "backup-download",
+    "backup-stage",
+    "backup-decide",
+    "backup-seen",
+    "retention-delete",
     "healthz",
     "api",
     "api-document",

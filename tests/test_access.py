@@ -80,6 +80,12 @@ PAGES = """
     api-docs            administer      audit-export    administer
     study-fhir          view            films-table     review
     month               review          month-table     review
+    backups             administer      backup-set-up   administer
+    backup-stick        administer      backup-now      administer
+    backup-cancel       administer      backup-check    administer
+    backup-download     administer      backup-stage    administer
+    backup-decide       administer      backup-seen     administer
+    retention           administer      retention-delete administer
 """
 #: Of other programs: a token of theirs lets them in, never a session (test_api.py proves it).
 BY_TOKEN = {"api", "api-document"}

@@ -194,7 +194,11 @@ class Keeper:
             raise BackupFault("no_backup")
         for done, entry in enumerate(manifest.entries):
             self._watch(done, len(manifest.entries))
-            self.job.damaged += not store.is_whole(entry)
+            if not store.folder.is_dir():
+                raise BackupFault("not_there")
+            if not store.is_whole(entry):
+                self.job.damaged += 1
+                store.give_up(entry)
 
     def _stage(self, path: Path, secret: str, by: str) -> None:
         with sources.opened(path, secret, settings.TEMPORARY_DIR) as source:

@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from app.cxr.durable import write_durably
 
 NAME = "backup.json"
 FORMAT = 1
+WARN_AFTER = timedelta(days=7)
 _writing = threading.Lock()
 
 
@@ -54,6 +55,13 @@ class Note:
     def last(self) -> datetime | None:
         """When the newest backup on any stick was finished."""
         return max((stick.last for stick in self.sticks.values() if stick.last), default=None)
+
+    def is_overdue(self, now: datetime, since: datetime | None = None) -> bool:
+        """Whether no stick has got a backup for a week; in a clinic that began only ``since``, not
+        before it is as old.
+        """
+        last = self.last or since
+        return last is None or now - last > WARN_AFTER
 
 
 def read(data_directory: Path) -> Note:

@@ -145,6 +145,13 @@ class Store:
         except OSError:
             return False
 
+    def give_up(self, entry: Entry) -> None:
+        """Remove an encrypted file that has decayed, so that the next backup brings it again: one
+        changed bit of it, and nothing after that can be decrypted.
+        """
+        with contextlib.suppress(OSError):
+            self.blob(entry.sha256).unlink()
+
     def looks_whole(self, entry: Entry) -> bool:
         """The same at a glance: by its size."""
         try:

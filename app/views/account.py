@@ -16,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from app.access import Permission, only_before_set_up, open_to_all, requires, site_of, user_of
 from app.forms import LogInForm, PasswordForm, SetUpForm
+from app.lan.tries import wrong_passwords_here
 from app.models import AuditEvent, User
 from app.models.people import plain_username
 from app.models.site import AlreadySetUp
@@ -57,6 +58,8 @@ def log_in(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect(onward)
     form = LogInForm(request, request.POST or None)
+    if form.is_bound and wrong_passwords_here.are_used_up(request.META.get("REMOTE_ADDR", "")):
+        return _turned_away(request, onward)
     if form.is_valid():
         with transaction.atomic():
             login(request, form.get_user())
@@ -95,6 +98,14 @@ def password(request: HttpRequest) -> HttpResponse:
         return redirect("worklist")
     status = 400 if form.is_bound else 200
     return render(request, "password.html", {"form": form}, status=status)
+
+
+def _turned_away(request: HttpRequest, onward: str) -> HttpResponse:
+    """Too many wrong passwords: this one is not looked at, whether it is right or wrong."""
+    words = _("Too many wrong passwords came from this device. Wait ten minutes.")
+    notes.error(request, words)
+    context = {"form": LogInForm(request), "next": onward}
+    return render(request, "log_in.html", context, status=429)
 
 
 def _onward(request: HttpRequest) -> str:
