@@ -63,6 +63,11 @@ STEPS: dict[str, Steps] = {
         _SIGNS,
     ),
     "lateral_view": (_RIGHT_FILM, _FRONTAL, _ONLY_SIDE, _SIGNS),
+    "for_processing": (
+        _("On the X-ray unit, finish the film as usual, then send it again."),
+        _("If it always comes so, ask whoever looks after the unit to send finished images."),
+        _SIGNS,
+    ),
     "constant_image": (_EXPORT, _PHOTOGRAPH, _SIGNS),
     "unusable_exposure": (_EXPORT, _PHOTOGRAPH, _RETAKE, _SIGNS),
     "too_dark": (

@@ -57,6 +57,12 @@ def _lateral() -> np.ndarray:
     return np.asarray(grey.filter(ImageFilter.GaussianBlur(5)))
 
 
+def _raw() -> np.ndarray:
+    """What a detector counts: much where nothing was in the way, hardly anything behind bone."""
+    counted = np.exp(-4.5 * usable().astype(np.float32) / 255)
+    return np.rint(255 * counted / counted.max()).astype(np.uint8)
+
+
 def _blurred() -> np.ndarray:
     return np.asarray(Image.fromarray(usable()).filter(ImageFilter.GaussianBlur(11)))
 
@@ -93,6 +99,7 @@ PICTURES: dict[str, Callable[[], np.ndarray]] = {
     "cut_off": _cut_off,
     "not_a_radiograph": lambda: ct_slice_like(SEED, (448, 512)),
     "not_a_chest_film": lambda: hand_like(SEED + 2, FULL),
+    "for_processing": _raw,
     "too_small": _small,
     "odd_shape": _strip,
     "lateral_view": _lateral,
