@@ -38,9 +38,9 @@ from app import (
     window,
     worker,
 )
+from app.audit import check as record
 from app.backup import RESTORATION, outcome, repair
 from app.backup.faults import BackupFault
-from app.audit import check as record
 from app.dicom.node import node
 from app.instance_lock import (
     AlreadyRunning,

@@ -116,7 +116,7 @@ def note() -> None:
         return
     films = len(films_without_row())
     action = "data_restored" if done.kind == RESTORE else "database_repaired"
-    details = {"kind": done.kind, "of": done.made_at, "aside": done.aside, "films": films}
+    details = {"kind": done.kind, "made": done.made_at, "aside": done.aside, "films": films}
     AuditEvent.record(None, action, None, **details, by=done.by)
     outcome.change(settings.DATA_DIR, noted=True, films=films)
 

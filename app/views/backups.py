@@ -210,10 +210,10 @@ def decide(request: HttpRequest) -> HttpResponse:
     try:
         if "restore" in request.POST:
             restore.confirm(settings.DATA_DIR)
-            AuditEvent.record(user_of(request), "restore_confirmed", of=staged.made_at)
+            AuditEvent.record(user_of(request), "restore_confirmed", made=staged.made_at)
         else:
             restore.discard(settings.DATA_DIR)
-            AuditEvent.record(user_of(request), "restore_discarded", of=staged.made_at)
+            AuditEvent.record(user_of(request), "restore_discarded", made=staged.made_at)
             notes.success(request, _("Nothing is restored. The data are as they were."))
     except BackupFault as fault:
         notes.error(request, backup_words.fault_words(fault))
