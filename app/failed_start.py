@@ -7,7 +7,9 @@ listening, so that the browser's next request waits there for whatever serves it
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import socket
 import threading
@@ -21,7 +23,7 @@ from django.template.loader import render_to_string
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from app import diagnostics
+from app import diagnostics, doors
 from app.stop import CannotStart
 from app.window import Wish
 
@@ -32,6 +34,7 @@ PATIENCE_SECONDS = 600.0
 SEND_ON_SECONDS = 5.0
 LOOK_AROUND = 0.25
 HTML = "text/html; charset=utf-8"
+SCRIPT = "/failed-start.js"
 
 STEPS: dict[str, tuple[Promise, ...]] = {
     "disk_full": (
@@ -139,6 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
         shown = self.server.shown
         if not self._is_ours():
             self._answer(400, HTML, b"")
+        elif self.path == SCRIPT:
+            script = settings.CODE_DIR / "static" / "clinic" / "failed_start.js"
+            self._answer(200, "text/javascript; charset=utf-8", script.read_bytes())
         elif self.path == "/healthz":
             shown.last_seen = time.monotonic()
             health = {"status": "degraded", "version": settings.VERSION, "model": None}
@@ -172,8 +178,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Asked by our own name (see settings.ALLOWED_HOSTS), and by no page of another site."""
         asked = self.headers.get("Host", "")
         name = asked.rpartition(":")[0] if asked.rpartition(":")[2].isdecimal() else asked
-        origin = self.headers.get("Origin")
-        return name in settings.ALLOWED_HOSTS and origin in (None, f"http://{asked}")
+        own = f"http://{asked}"
+        said = dict(self.headers.items())
+        if name not in settings.ALLOWED_HOSTS or said.get("Origin", own) != own:
+            return False
+        return not doors.comes_from_elsewhere(said, own, self.command)
 
     def _answer(self, status: int, kind: str, body: bytes, *more: tuple[str, str]) -> None:
         self.send_response(status)
@@ -181,9 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("Content-Type", kind),
             ("Content-Length", str(len(body))),
             ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("X-Frame-Options", settings.X_FRAME_OPTIONS),
-            ("Referrer-Policy", settings.SECURE_REFERRER_POLICY),
+            *{**doors.HEADERS, "Content-Security-Policy": _policy()}.items(),
             *more,
         ]
         for name, value in headers:
@@ -193,7 +200,19 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _render(template: str, context: dict[str, Any]) -> bytes:
-    # Nobody serves sheet and picture at addresses of their own now
-    folder = settings.CODE_DIR / "static" / "clinic"
-    style, mark = ((folder / n).read_text(encoding="utf-8") for n in ("clinic.css", "icon.svg"))
-    return render_to_string(template, {**context, "style": style, "mark": mark}).encode()
+    # The page of the end is shown when nobody serves a sheet or a picture any more
+    return render_to_string(
+        template, {**context, "style": _static("clinic.css"), "mark": _static("icon.svg")}
+    ).encode()
+
+
+def _static(name: str) -> str:
+    return (settings.CODE_DIR / "static" / "clinic" / name).read_text(encoding="utf-8")
+
+
+def _policy() -> str:
+    """That of all pages, and for these the one sheet and the one picture that stand in them."""
+    sheet = base64.b64encode(hashlib.sha256(_static("clinic.css").encode()).digest()).decode()
+    return doors.POLICY.replace("style-src 'self'", f"style-src 'sha256-{sheet}'").replace(
+        "img-src 'self'", "img-src data:"
+    )

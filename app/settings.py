@@ -94,7 +94,7 @@ INSTALLED_APPS = [
     "app.apps.ClinicConfig",
 ]
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
+    "app.doors.DoorMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -104,7 +104,6 @@ MIDDLEWARE = [
     "app.language.LanguageMiddleware",  # before the next, whose refusals are read too
     "app.access.AccessMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "app.urls"
 WSGI_APPLICATION = "app.wsgi.application"
@@ -157,10 +156,7 @@ STATIC_URL = "/static/"
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
-X_FRAME_OPTIONS = "DENY"
-SECURE_CONTENT_TYPE_NOSNIFF = True
-SECURE_REFERRER_POLICY = "same-origin"
-SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+# The headers of every answer are app.doors'
 CSRF_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_HTTPONLY = True  # scripts read the token from the form
 CSRF_FAILURE_VIEW = "app.views.errors.page_too_old"

@@ -100,6 +100,16 @@ def data_dir(tmp_path: Path, settings: Any) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _nobody_asked_before() -> None:
+    """Each test begins with its limits unused: all of them come from one address."""
+    from app import doors
+    from app.lan.tries import wrong_passwords_here
+
+    doors.costly.clear()
+    wrong_passwords_here.clear()
+
+
 @pytest.fixture
 def site(db: None) -> Site:
     """A clinic that is set up, as pages find it after the first start."""

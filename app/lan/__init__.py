@@ -25,7 +25,7 @@ from django.http import HttpRequest
 from app import server
 from app.access import FROM_LAN
 from app.instance_lock import write_atomically
-from app.lan.tries import wrong_passwords
+from app.lan.tries import wrong_passwords, wrong_passwords_here
 from app.models import AuditEvent, Site, User
 
 if TYPE_CHECKING:
@@ -176,8 +176,9 @@ def _mark_session(request: HttpRequest, **_more: Any) -> None:
 
 @receiver(user_login_failed)
 def _count_failure(request: HttpRequest | None = None, **_more: Any) -> None:
-    if request and request.META.get(FROM_LAN):
-        wrong_passwords.note(request.META.get("REMOTE_ADDR", ""))
+    if request:
+        tries = wrong_passwords if request.META.get(FROM_LAN) else wrong_passwords_here
+        tries.note(request.META.get("REMOTE_ADDR", ""))
 
 
 @receiver(post_save, sender=Site)

@@ -27,6 +27,11 @@ class Tries:
             self._forget()
             return len(self._failed.get(device, ())) >= self._most
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._failed.clear()
+
     def _forget(self) -> None:
         since = time.monotonic() - self._seconds
         for device, times in list(self._failed.items()):
@@ -37,5 +42,7 @@ class Tries:
 
 #: 1440 guesses a day do not find a password that is not among the commonest, which are refused.
 wrong_passwords = Tries(most=10, seconds=600)
+#: At the clinic's own computer one after the other mistypes: more, but fewer than 100 an hour.
+wrong_passwords_here = Tries(most=16, seconds=600)
 #: The codes have 144 bits, so nobody guesses one; this keeps who tries out of the record.
 wrong_codes = Tries(most=10, seconds=600)
