@@ -14,6 +14,10 @@ from app.backup.faults import BackupFault
 
 FAULTS: dict[str, Promise] = {
     "not_set_up": gettext_lazy("Backups are not set up yet: they have no passphrase."),
+    "on_server": gettext_lazy(
+        "The database is on a server, and not on this computer. Whoever runs the server backs it "
+        "up."
+    ),
     "busy": gettext_lazy("A backup is being made just now. Wait until it is finished."),
     "no_room_here": gettext_lazy(
         "There is too little room on the disk of this computer. Delete what is not needed, then "

@@ -38,6 +38,7 @@ def pack(note: Note, clinic: Clinic) -> Path:
             with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(MANIFEST, made.to_bytes())
                 for piece in pieces:
+                    assert piece.file is not None  # only films have none
                     archive.write(piece.file, piece.path)
             packed.seek(0)
             return _encrypted(packed, recipient, clinic, note.sealed)

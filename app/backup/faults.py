@@ -9,6 +9,7 @@ from collections.abc import Iterator
 CODES = frozenset(
     {
         "not_set_up",
+        "on_server",
         "busy",
         "no_room_here",
         "no_room_there",

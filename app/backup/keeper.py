@@ -15,10 +15,10 @@ from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 
-from app import database, worker
+from app import database, films, worker
 from app.backup import FOLDER, local, note, restore, sources
 from app.backup.faults import BackupFault
 from app.backup.manifest import Manifest
@@ -41,7 +41,7 @@ LOCK = "backup.lock"
 
 def clinic() -> Clinic:
     """What this process backs up."""
-    return Clinic(settings.DATA_DIR, settings.TEMPORARY_DIR, settings.VERSION)
+    return Clinic(settings.DATA_DIR, settings.TEMPORARY_DIR, settings.VERSION, films.local)
 
 
 def plugged_in(known: Note) -> list[tuple[Path, Store]]:
@@ -57,6 +57,8 @@ def plugged_in(known: Note) -> list[tuple[Path, Store]]:
 def back_up_to(store: Store, watch: Callable[[int, int], None]) -> Manifest:
     """Back up into a store, whether it is a chosen stick or not; raises BackupFault. Noted."""
     known = note.read(settings.DATA_DIR)
+    if is_on_server():
+        raise BackupFault("on_server")
     if not known.is_set_up:
         raise BackupFault("not_set_up")
     try:
@@ -81,6 +83,11 @@ def alone() -> Iterator[None]:
         except OSError as error:
             raise BackupFault("busy") from error
         yield
+
+
+def is_on_server() -> bool:
+    """Whether the tables are on a server, which whoever runs it backs up."""
+    return connection.vendor != "sqlite"
 
 
 def is_due(stick: Stick) -> bool:
@@ -165,11 +172,15 @@ class Keeper:
         connections.close_all()
 
     def _is_anything_due(self) -> bool:
+        if is_on_server():
+            return False
         known = note.read(settings.DATA_DIR)
         here = plugged_in(known) if known.is_set_up else []
         return local.is_due() or any(is_due(known.sticks[store.name]) for _drive, store in here)
 
     def _back_up(self, wanted: Callable[[Stick], bool]) -> None:
+        if is_on_server():
+            raise BackupFault("on_server")
         if local.is_due() or wanted(Stick("")):
             self._copy_database()
         known = note.read(settings.DATA_DIR)

@@ -21,8 +21,8 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
-from app import database
-from app.backup import DATABASE, FILMS, local, outcome, restore
+from app import database, films
+from app.backup import DATABASE, local, outcome, restore
 from app.backup.faults import BackupFault
 from app.backup.outcome import COPY, REINDEX, RESTORE
 from app.backup.sources import CopySource
@@ -114,26 +114,24 @@ def note() -> None:
     done = outcome.read(settings.DATA_DIR)
     if done is None or done.noted:
         return
-    films = len(films_without_row())
+    left = len(films_without_row())
     action = "data_restored" if done.kind == RESTORE else "database_repaired"
-    details = {"kind": done.kind, "made": done.made_at, "aside": done.aside, "films": films}
+    details = {"kind": done.kind, "made": done.made_at, "aside": done.aside, "films": left}
     AuditEvent.record(None, action, None, **details, by=done.by)
-    outcome.change(settings.DATA_DIR, noted=True, films=films)
+    outcome.change(settings.DATA_DIR, noted=True, films=left)
 
 
-def films_without_row() -> list[Path]:
-    """Stored films that no row speaks of, and that nobody has deleted."""
+def films_without_row() -> list[str]:
+    """The digests of stored films that no row speaks of, and that nobody has deleted."""
     known = set(Instance.objects.values_list("sha256", flat=True))
     for event in AuditEvent.objects.filter(action="study_deleted"):
         known.update(event.details.get("films", ()))
     with contextlib.suppress(OSError):
-        folders = sorted((settings.DATA_DIR / FILMS).iterdir())
-        files = (path for folder in folders for path in sorted(folder.iterdir()))
-        return [path for path in files if len(path.name) == 64 and path.name not in known]
+        return sorted(sha256 for sha256 in films.digests() if sha256 not in known)
     return []
 
 
-def enter_again(films: list[Path], words: str) -> int:
+def enter_again(digests: list[str], words: str) -> int:
     """Take stored films in as if they came today, each with the day it was stored; how many.
 
     ``words``: a note for their studies. What fails is left for the next start.
@@ -141,16 +139,16 @@ def enter_again(films: list[Path], words: str) -> int:
     from app import intake  # which knows of the models' whole family
 
     entered = 0
-    for film in films:
-        came = datetime.fromtimestamp(film.stat().st_mtime, UTC)
-        with contextlib.suppress(intake.Rejected):
-            belonging = intake.Belonging(sender=SENDER)
+    for sha256 in digests:
+        with contextlib.suppress(intake.Rejected, OSError), films.local(sha256) as film:
+            came = datetime.fromtimestamp(film.stat().st_mtime, UTC)
             name = f"{timezone.localtime(came):%Y-%m-%d %H-%M}"
+            belonging = intake.Belonging(sender=SENDER)
             receipt = intake.receive(film, name, Instance.Source.COMMAND, belonging)
+            entered += 1
             study = receipt.instance.study
             if not receipt.duplicate and study.instances.count() == 1:
                 Study.objects.filter(pk=study.pk).update(created_at=came)
                 study.refresh_from_db()
                 study.change({"note": words}, by=None)
-            entered += 1
     return entered

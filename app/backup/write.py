@@ -54,10 +54,12 @@ def unwatched(_done: int, _of: int) -> None:
 
 @dataclass(frozen=True)
 class Piece:
-    """A file that belongs into the backup: its path below the data directory, and where it is."""
+    """A file that belongs into the backup: its path below the data directory, and where it is;
+    None of a film, which may be kept elsewhere.
+    """
 
     path: str
-    file: Path
+    file: Path | None
     sha256: str
     size: int
 
@@ -69,6 +71,8 @@ class Clinic:
     data_directory: Path
     temporary: Path
     program: str
+    #: A film's file on this machine, for a while.
+    film: Callable[[str], contextlib.AbstractContextManager[Path]]
 
 
 def back_up(store: Store, note: Note, clinic: Clinic, watch: Watch = unwatched) -> Manifest:
@@ -81,17 +85,16 @@ def back_up(store: Store, note: Note, clinic: Clinic, watch: Watch = unwatched) 
     with copied_database(clinic) as copy:
         counts, digests = counts_and_films(copy)
         pieces = [_piece(DATABASE, copy), *small_files(clinic.data_directory)]
-        films = [Piece(film_path(sha), clinic.data_directory / film_path(sha), sha, size)
-                 for sha, size in digests]  # fmt: skip
+        films = [Piece(film_path(sha), None, sha, size) for sha, size in digests]
         before = store.newest()
-        bringer = _Bringer(store, recipient, before.by_path if before else {})
+        bringer = _Bringer(store, recipient, clinic, before.by_path if before else {})
         bringer.check_room([*pieces, *films])
         entries, missing = [], []
         for done, piece in enumerate([*pieces, *films]):
             watch(done, len(pieces) + len(films))
             if entry := bringer.bring(piece):
                 entries.append(entry)
-            elif piece.path.startswith("films/"):
+            elif piece.file is None:
                 missing.append(piece.sha256)
             else:
                 raise BackupFault("failed")
@@ -173,9 +176,13 @@ class _Bringer:
     """Brings files into a store, each once."""
 
     def __init__(
-        self, store: Store, recipient: pyrage.x25519.Recipient, known: dict[str, Entry]
+        self,
+        store: Store,
+        recipient: pyrage.x25519.Recipient,
+        clinic: Clinic,
+        known: dict[str, Entry],
     ) -> None:
-        self._store, self._recipient = store, recipient
+        self._store, self._recipient, self._clinic = store, recipient, clinic
         self._known = {entry.sha256: entry for entry in known.values()}
         self._today = datetime.now(UTC).toordinal()
 
@@ -209,12 +216,17 @@ class _Bringer:
             return None
 
     def _write(self, piece: Piece, target: Path) -> Entry | None:
+        with contextlib.ExitStack() as held:
+            try:
+                file = piece.file or held.enter_context(self._clinic.film(piece.sha256))
+                source = held.enter_context(file.open("rb"))
+            except OSError:
+                return None
+            return self._encrypt(piece, source, target)
+
+    def _encrypt(self, piece: Piece, source: IO[bytes], target: Path) -> Entry | None:
         part = target.with_name(target.name + PART)
-        try:
-            source = piece.file.open("rb")
-        except OSError:
-            return None
-        with source, over_there():
+        with over_there():
             target.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 reading, writing = Digested(source), Digested(file)
