@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
@@ -21,7 +21,7 @@ from app import machine
 from app.active_model import ActiveModel
 from app.backup import outcome
 from app.cxr.release import UnusableRelease
-from app.database import database_file, is_damaged, is_whole
+from app.database import database_file, is_damaged, is_on_server, is_whole
 
 SENTENCES: dict[str, Promise] = {
     "data_dir_not_writable": _(
@@ -47,6 +47,14 @@ SENTENCES: dict[str, Promise] = {
     "database_in_use": _(
         "Fault IN USE: another program holds the database and does not let go of it. "
         "Close other programs, or restart the computer, then start the program again."
+    ),
+    "database_unreachable": _(
+        "Fault SERVER: the database server does not answer. Check the network and the server. "
+        "What is stored is safe."
+    ),
+    "films_unreachable": _(
+        "Fault FILMS: the place where the films are stored cannot be reached. Check the network. "
+        "What is stored is safe; no film is taken in or answered until then."
     ),
     "database_damaged": _(
         "Fault DATABASE: the database %(file)s is damaged, and there is no whole copy of it in the "
@@ -126,6 +134,8 @@ def free_disk() -> Problem | None:
 
 def database() -> Problem | None:
     """Is the database whole? Reads every page: a second for each few hundred MB."""
+    if is_on_server():
+        return None
     return None if is_whole(database_file()) else damaged_database()
 
 
@@ -182,7 +192,7 @@ _damage: list[Problem] = []
 
 def look_at_database() -> None:
     """Check the database in full and remember the outcome for ``current_problems``."""
-    if is_damaged(database_file()):
+    if not is_on_server() and is_damaged(database_file()):
         found_damage()
     else:
         _damage.clear()
@@ -224,6 +234,8 @@ def problem_of(error: BaseException) -> Problem | None:
         return Problem("disk_full" if error.errno in FULL else NOT_WRITABLE, folder)
     if not isinstance(error, DatabaseError | sqlite3.DatabaseError):
         return None
+    if is_on_server():
+        return Problem("database_unreachable") if _is_operational(error) else None
     # SQLite has one class for all of these; the words are those of sqlite3_errstr()
     said = str(error)
     # On a full disk the write-ahead log has no room either: SQLite then says “disk I/O error”
@@ -232,6 +244,11 @@ def problem_of(error: BaseException) -> Problem | None:
     if "readonly" in said or "unable to open" in said:
         return Problem(NOT_WRITABLE, folder)
     return Problem("database_in_use") if "locked" in said else damaged_database()
+
+
+def _is_operational(error: Exception) -> bool:
+    """Whether the server, and not what was asked of it, is at fault."""
+    return isinstance(error, OperationalError | InterfaceError)
 
 
 def _is_full() -> bool:

@@ -1,4 +1,8 @@
-"""The database file before and after the program's work: backups, migrations, a tidy end."""
+"""The database before and after the program's work: backups, migrations, a tidy end.
+
+It is a file of this machine, or on a server that several machines share (``CLINIC_DATABASE_URL``).
+What is said of a file here is only asked of one; who runs a server backs it up and looks after it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -19,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 Error = sqlite3.Error
 KEEP_BACKUPS = 5
+#: Keys of PostgreSQL's advisory locks, which are any two numbers that nobody else uses.
+_TURNS, _MIGRATION = (8765, 1), (8765, 2)
 
 
 class NewerDatabase(Exception):
@@ -34,6 +41,41 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
     """A database file outside of Django: the one place that opens any. Raises sqlite3.Error."""
     with contextlib.closing(sqlite3.connect(file, timeout=20)) as connected:
         yield connected
+
+
+def is_on_server() -> bool:
+    """Whether the tables are on a server, and not in a file of this machine."""
+    return connection.vendor != "sqlite"
+
+
+def take_turns() -> None:
+    """Wait until nobody else enters or removes films, until the end of the running transaction.
+
+    First of all in it, before rows are locked. SQLite's transactions are such turns by themselves.
+    """
+    if is_on_server():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", _TURNS)
+
+
+def now() -> datetime:
+    """The time that all processes agree on: a server's, where machines share one."""
+    if not is_on_server():
+        return timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement_timestamp()")
+        moment: datetime = cursor.fetchone()[0]
+    return moment
+
+
+def size() -> int:
+    """Bytes that the tables take up with all that belongs to them."""
+    if is_on_server():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_database_size(current_database())")
+            return int(cursor.fetchone()[0])
+    files = (database_file(), database_file().with_name(f"{database_file().name}-wal"))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def is_whole(file: Path) -> bool:
@@ -86,6 +128,25 @@ def bring_up_to_date() -> bool:
 
     Raises NewerDatabase or DamagedDatabase, before anything is touched.
     """
+    with _alone():
+        return _migrate()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Of machines that start at once only one migrates."""
+    if not is_on_server():
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, %s)", _MIGRATION)
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", _MIGRATION)
+
+
+def _migrate() -> bool:
     executor = MigrationExecutor(connection)
     known = executor.loader.disk_migrations
     if any(applied not in known for applied in executor.loader.applied_migrations):
@@ -93,7 +154,7 @@ def bring_up_to_date() -> bool:
     targets = executor.loader.graph.leaf_nodes()
     if not executor.migration_plan(targets):
         return False
-    if executor.loader.applied_migrations:
+    if executor.loader.applied_migrations and not is_on_server():
         copy = back_up()
         if copy and not is_whole(copy):
             raise DamagedDatabase
@@ -124,8 +185,9 @@ def back_up() -> Path | None:
 
 def close_down() -> None:
     """Fold the write-ahead log back into the one file that people copy, and close it."""
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if not is_on_server():
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connections.close_all()
 
 

@@ -37,6 +37,9 @@ class Unreachable(OSError):
 class Place(Protocol):
     """Somewhere films are kept."""
 
+    def prepare(self, is_new: bool, /) -> None:
+        """Find it there, or make it where there is no film yet. Raises OSError."""
+
     def keep(self, temporary: Path, sha256: str, /) -> None:
         """Store a file of this machine; on return it outlives a power cut. Raises OSError."""
 
@@ -66,6 +69,14 @@ def place() -> Place:
         return StoragePlace(storages[STORAGE])
     shared: Path | None = settings.FILM_FOLDER
     return FolderPlace(shared, is_shared=True) if shared else FolderPlace(settings.DATA_DIR)
+
+
+def prepare(is_new: bool) -> None:
+    """Look whether the place can be had, and make it where there is no film yet (``is_new``).
+
+    Raises OSError.
+    """
+    place().prepare(is_new)
 
 
 def keep(temporary: Path, sha256: str) -> None:
@@ -106,6 +117,12 @@ class FolderPlace:
     def __init__(self, folder: Path, is_shared: bool = False) -> None:
         self._folder, self._is_shared = folder, is_shared
 
+    def prepare(self, is_new: bool) -> None:
+        """A share is only made a place of films while there are none."""
+        if self._is_shared and is_new:
+            (self._folder / FOLDER).mkdir(exist_ok=True)
+        self._look()
+
     def keep(self, temporary: Path, sha256: str) -> None:
         """Into place in one step, the folder's entry on the disk as well."""
         self._look()
@@ -144,10 +161,6 @@ class FolderPlace:
         for folder in root.iterdir() if root.is_dir() else ():
             yield from (f.name for f in folder.glob(f"{folder.name}*") if is_digest(f.name))
 
-    def prepare(self) -> None:
-        """Make an empty share a place of films; raises OSError."""
-        (self._folder / FOLDER).mkdir(exist_ok=True)
-
     def _file(self, sha256: str) -> Path:
         return self._folder / name_of(sha256)
 
@@ -164,6 +177,10 @@ class StoragePlace:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+
+    def prepare(self, _is_new: bool) -> None:
+        """Ask it for something."""
+        self.is_kept("0" * 64)
 
     def keep(self, temporary: Path, sha256: str) -> None:
         """Put, then read back: of what a storage does behind its name nobody here knows."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from app import films, worker
+from app import database, films, worker
 from app.models import AuditEvent, Instance, Patient, State, Study, User
 
 if TYPE_CHECKING:
@@ -219,6 +219,7 @@ def _keep(
     try:
         # Inside the transaction: the same film may just be deleted, and its file with it
         with transaction.atomic():
+            database.take_turns()
             if known := _same_object(identity):
                 return _received_before(known)
             films.keep(temporary, sha256)
@@ -316,6 +317,7 @@ def _take_back(sha256: str) -> None:
     """Leave no film behind that no row speaks of, unless another upload of it got through."""
     try:
         with transaction.atomic():
+            database.take_turns()
             if not Instance.objects.filter(sha256=sha256).exists():
                 films.remove(sha256)
     except (DatabaseError, OSError):

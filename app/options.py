@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
+import ipaddress
 import os
+import re
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class BadSetting(Exception):
@@ -63,6 +69,139 @@ def yes_or_no(name: str, default: bool) -> bool:
     if given in {"0", "no", "false", "off"}:
         return False
     raise BadSetting(f"{name} is set to “{given}”. It must be yes or no.")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A place of films in an S3-compatible storage: a bucket, and what their names begin with."""
+
+    name: str
+    prefix: str
+
+
+def database_server(name: str) -> dict[str, Any] | None:
+    """The PostgreSQL database in the environment variable ``name``, as Django's settings have it.
+
+    ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, with parameters of libpq after a question
+    mark. None where nothing is set: the database is a file in the data directory.
+    """
+    given = os.environ.get(name, "").strip()
+    if not given:
+        return None
+    try:
+        url = urlsplit(given)
+        port = url.port
+    except ValueError:
+        url, port = urlsplit(""), None
+    database = unquote(url.path.lstrip("/"))
+    if url.scheme not in ("postgresql", "postgres") or not database or "/" in database:
+        # Without what is set, which holds a password
+        raise BadSetting(
+            f"{name} is no address of a PostgreSQL database. "
+            "Example: postgresql://clinic:PASSWORD@server:5432/clinic"
+        )
+    _need("psycopg", name)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": database,
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "HOST": unquote(url.hostname or ""),
+        "PORT": str(port or ""),
+        "OPTIONS": {
+            "application_name": "clinic",
+            "connect_timeout": 10,
+            **dict(parse_qsl(url.query)),
+        },
+    }
+
+
+def film_storage(name: str) -> Path | Bucket | None:
+    """Where films are, from the environment variable ``name``: a folder, ``s3://BUCKET/PREFIX``, or
+    None for the data directory.
+    """
+    given = os.environ.get(name, "").strip()
+    if not given:
+        return None
+    if given.startswith("s3://"):
+        bucket, _slash, prefix = given.removeprefix("s3://").partition("/")
+        if re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+            _need("storages", name)
+            return Bucket(bucket, prefix.strip("/"))
+    elif Path(given).is_absolute():
+        return Path(given)
+    raise BadSetting(
+        f"{name} is set to “{given}”. It must be a folder's whole path, or s3://BUCKET/PREFIX."
+    )
+
+
+def need(name: str, other: str) -> None:
+    """Refuse ``name`` where ``other``, without which it means nothing, is not set."""
+    if os.environ.get(name, "").strip() and not os.environ.get(other, "").strip():
+        raise BadSetting(f"{name} is set, but {other} is not. The one needs the other.")
+
+
+def _need(module: str, name: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise BadSetting(
+            f"{name} is set, but this installation lacks the package {module}: "
+            "install what requirements-server.txt names."
+        )
+
+
+def storages(films: Path | Bucket | None) -> dict[str, Any]:
+    """Django's storages, with one for the films where they are in a bucket."""
+    found: dict[str, Any] = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    if isinstance(films, Bucket):
+        found["films"] = {
+            "BACKEND": "storages.backends.s3.S3Storage",
+            "OPTIONS": {
+                "bucket_name": films.name,
+                "location": films.prefix,
+                # Names are digests: what is there under one is the film
+                "file_overwrite": True,
+                "default_acl": None,
+                "max_memory_size": 64 * 1024**2,
+            },
+        }
+    return found
+
+
+def address(name: str) -> str:
+    """The IP address in the environment variable ``name``; empty where none is."""
+    given = os.environ.get(name, "").strip()
+    try:
+        return str(ipaddress.ip_address(given)) if given else ""
+    except ValueError as error:
+        raise BadSetting(
+            f"{name} is set to “{given}”. It must be an IP address, such as 10.0.0.2."
+        ) from error
+
+
+SHORTEST_TOKEN = 20
+
+
+def token(name: str) -> str:
+    """The secret in the environment variable ``name``, too long to be guessed; empty where none."""
+    given = os.environ.get(name, "").strip()
+    if given and not (given.isascii() and given.isprintable() and len(given) >= SHORTEST_TOKEN):
+        raise BadSetting(f"{name} must be at least {SHORTEST_TOKEN} letters and digits.")
+    return given
+
+
+def host_names(name: str) -> tuple[str, ...]:
+    """The names of hosts in the environment variable ``name``, with commas between them."""
+    names = [one.strip().lower() for one in os.environ.get(name, "").split(",") if one.strip()]
+    for one in names:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", one):
+            raise BadSetting(
+                f"{name} is set to “{one}”. It must be a name such as clinic.example.org, or "
+                "several with commas between them."
+            )
+    return tuple(names)
 
 
 def language(name: str, default: str, known: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import shutil
 import socket
 import tempfile
@@ -16,6 +17,7 @@ from django.conf import settings
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
+from waitress.proxy_headers import proxy_headers_middleware
 from waitress.server import create_server
 from waitress.utilities import Error
 
@@ -75,14 +77,14 @@ def serving(sock: socket.socket, application: Callable[..., Any]) -> Iterator[th
     tempfile.tempdir = str(settings.TEMPORARY_DIR)
     connections: dict[int, Any] = {}
     pages = create_server(
-        application,
+        _behind_proxy(application) if settings.TRUSTED_PROXY else application,
         map=connections,
         sockets=[sock.dup()],
         threads=THREADS,
         ident="clinic",
         max_request_body_size=settings.MAX_FILM_BYTES + FORM_BYTES,
         channel_timeout=120,
-        clear_untrusted_proxy_headers=True,
+        clear_untrusted_proxy_headers=not settings.TRUSTED_PROXY,
     )
     pages.channel_class = PoliteChannel
     thread = threading.Thread(target=pages.run, name="pages", daemon=True)
@@ -94,6 +96,29 @@ def serving(sock: socket.socket, application: Callable[..., Any]) -> Iterator[th
         # waitress ends when nothing is left to listen to; only its own thread may close that
         pages.trigger.pull_trigger(lambda: wasyncore.close_all(connections, ignore_all=True))
         thread.join(SECONDS_TO_CLOSE)
+
+
+def _behind_proxy(application: Callable[..., Any]) -> Callable[..., Any]:
+    """Answers the trusted proxy, for whoever it says, and this computer; nobody else, since nothing
+    is encrypted on the way from there.
+    """
+    forwarded = proxy_headers_middleware(
+        application,
+        trusted_proxy=settings.TRUSTED_PROXY,
+        trusted_proxy_count=1,
+        trusted_proxy_headers={"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"},
+        clear_untrusted=True,
+    )
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        asks = environ.get("REMOTE_ADDR", "")
+        if asks == settings.TRUSTED_PROXY or ipaddress.ip_address(asks).is_loopback:
+            answered: Iterable[bytes] = forwarded(environ, start_response)
+            return answered
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"Ask by the web server in front.\n"]
+
+    return answer
 
 
 def sweep_temporary(folder: Path) -> None:

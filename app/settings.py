@@ -32,6 +32,26 @@ LANGUAGES = [
 LANGUAGE_CODE = options.language("CLINIC_LANGUAGE", "en", tuple(dict(LANGUAGES)))
 # CLINIC_TIME_ZONE: the clinic's time zone, such as Africa/Kampala; the computer's own otherwise.
 TIME_ZONE = options.time_zone("CLINIC_TIME_ZONE", options.computer_time_zone())
+# CLINIC_DATABASE_URL: a PostgreSQL database that several machines share (docs/scaling.md), such as
+# postgresql://clinic:PASSWORD@server/clinic; else a file in the data directory.
+DATABASE_SERVER = options.database_server("CLINIC_DATABASE_URL")
+# CLINIC_FILM_STORAGE: where the films are when several machines share them: a folder's whole path,
+# or s3://BUCKET/PREFIX, with boto3's own AWS_… variables for address and keys.
+FILM_STORAGE = options.film_storage("CLINIC_FILM_STORAGE")
+# CLINIC_TRUSTED_PROXY: the address of the web server that passes requests on to this one, over
+# HTTPS on its outside. What it says of a visitor is believed, from nobody else.
+TRUSTED_PROXY = options.address("CLINIC_TRUSTED_PROXY")
+# CLINIC_HOST_NAMES: under which names that web server is visited.
+HOST_NAMES = options.host_names("CLINIC_HOST_NAMES")
+# A backup on a stick holds films and database of one machine together
+options.need("CLINIC_FILM_STORAGE", "CLINIC_DATABASE_URL")
+options.need("CLINIC_TRUSTED_PROXY", "CLINIC_HOST_NAMES")
+options.need("CLINIC_PAGES_ONLY", "CLINIC_DATABASE_URL")
+# CLINIC_PAGES_ONLY: of several that serve pages, all but one say yes: no films are analysed in this
+# process, no folder is watched, no X-ray unit is listened to and no results are sent on.
+PAGES_ONLY = options.yes_or_no("CLINIC_PAGES_ONLY", default=False)
+# CLINIC_METRICS_TOKEN: who asks for /metrics from another machine says it (Authorization: Bearer).
+METRICS_TOKEN = options.token("CLINIC_METRICS_TOKEN")
 # CLINIC_DEBUG: error pages that show code. For developers only: they also show patient data.
 DEBUG = options.yes_or_no("CLINIC_DEBUG", default=False)
 
@@ -40,7 +60,8 @@ DEBUG = options.yes_or_no("CLINIC_DEBUG", default=False)
 MEDIA_ROOT = DATA_DIR
 MEDIA_URL = ""  # stored films are never served as they came in
 #: A folder of films that several machines share; None: they are in the data directory.
-FILM_FOLDER: Path | None = None
+FILM_FOLDER = FILM_STORAGE if isinstance(FILM_STORAGE, Path) else None
+STORAGES = options.storages(FILM_STORAGE)
 TEMPORARY_DIR = DATA_DIR / "tmp"
 BACKUP_DIR = DATA_DIR / "backups"
 LOG_DIR = DATA_DIR / "logs"
@@ -49,22 +70,26 @@ FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
 DATABASE_FILE = DATA_DIR / "clinic.sqlite3"
+_FILE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": DATABASE_FILE,
+    "OPTIONS": {
+        # synchronous=FULL: in WAL mode NORMAL may lose the last commits in a power cut
+        # (sqlite.org/pragma.html#pragma_synchronous), and what was acknowledged must be there.
+        "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;",
+        # IMMEDIATE: a transaction that reads and then writes waits its turn at the beginning,
+        # where it can, instead of failing with "database is locked" at its first write.
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+    },
+    # A connection for each thread, kept: opening one and its PRAGMAs cost more than a query
+    "CONN_MAX_AGE": None,
+}
 DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": DATABASE_FILE,
-        "OPTIONS": {
-            # synchronous=FULL: in WAL mode NORMAL may lose the last commits in a power cut
-            # (sqlite.org/pragma.html#pragma_synchronous), and what was acknowledged must be there.
-            "init_command": "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;",
-            # IMMEDIATE: a transaction that reads and then writes waits its turn at the beginning,
-            # where it can, instead of failing with "database is locked" at its first write.
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-        },
-        # A connection for each thread, kept: opening one and its PRAGMAs cost more than a query
-        "CONN_MAX_AGE": None,
-    }
+    # A server may have been restarted since a kept connection was used last
+    "default": {**DATABASE_SERVER, "CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    if DATABASE_SERVER
+    else _FILE
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -81,7 +106,7 @@ def _secret_key() -> str:
 
 SECRET_KEY = _secret_key()
 # A page on another site must not reach us by a name that it lets point to 127.0.0.1.
-ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]", *HOST_NAMES]
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -104,6 +129,7 @@ MIDDLEWARE = [
     "app.language.LanguageMiddleware",  # before the next, whose refusals are read too
     "app.access.AccessMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "app.urls"
 WSGI_APPLICATION = "app.wsgi.application"
@@ -155,11 +181,14 @@ STATIC_URL = "/static/"
 # Served straight from the apps' own static folders: nothing to collect before the first start.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # by itself it would invite pages of others to read them
 
 # The headers of every answer are app.doors'
 CSRF_COOKIE_SAMESITE = "Strict"
 CSRF_COOKIE_HTTPONLY = True  # scripts read the token from the form
 CSRF_FAILURE_VIEW = "app.views.errors.page_too_old"
+# Behind a proxy all comes by HTTPS, and no cookie must leave otherwise
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = bool(TRUSTED_PROXY)
 # Cookies know no ports: under Django's own names another program of this computer would share them
 CSRF_COOKIE_NAME = "clinic_csrf"
 SESSION_COOKIE_NAME = "clinic_session"

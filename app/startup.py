@@ -30,6 +30,7 @@ from app import (
     checks,
     database,
     failed_start,
+    films,
     lan,
     outbox,
     outside,
@@ -39,6 +40,7 @@ from app import (
     worker,
 )
 from app.audit import check as record
+from app.audit.seal import KEY_FILE
 from app.backup import RESTORATION, outcome, repair
 from app.backup.faults import BackupFault
 from app.dicom.node import node
@@ -49,12 +51,13 @@ from app.instance_lock import (
     page_address,
     write_atomically,
 )
-from app.models import Instance, Study
+from app.models import AuditHead, Instance, Study
 from app.stop import CannotStart
 from app.window import Wish
 
 logger = logging.getLogger(__name__)
 
+SECRET_FILE = "secret.key"
 LOG_BYTES, LOG_FILES = 1024 * 1024, 5
 #: How long a second start waits for the first to answer.
 SECOND_START_PATIENCE = 15.0
@@ -139,22 +142,27 @@ class Start:
         sock = self._take_port(remember=True)
         mend_database()
         prepare_database()
+        prepare_films()
         Study.sweep_deleted()
         repair.note()
-        worker.recover(dead_prefix="serve-")
+        # On a server the workers of other machines are in the same table
+        worker.recover(dead_prefix=None if database.is_on_server() else "serve-")
         with contextlib.ExitStack() as begun:
             begun.callback(_close_database)
-            begun.enter_context(_working(worker.WorkerThread("serve")))
-            begun.enter_context(outbox.Sender().kept())
-            begun.enter_context(watched_folder.watch.kept())
+            if not settings.PAGES_ONLY:
+                begun.enter_context(_working(worker.WorkerThread("serve")))
+                begun.enter_context(outbox.Sender().kept())
+                begun.enter_context(watched_folder.watch.kept())
             begun.enter_context(record.watch.kept())
-            begun.enter_context(_backing_up())
+            if not database.is_on_server():
+                begun.enter_context(_backing_up())
             begun.enter_context(_looking_after())
             from app.wsgi import application
 
             pages = begun.enter_context(server.serving(sock, application))
-            begun.enter_context(lan.door.kept_for(application))
-            begun.enter_context(node.kept())
+            if not settings.PAGES_ONLY:
+                begun.enter_context(lan.door.kept_for(application))
+                begun.enter_context(node.kept())
             lock.announce(self._host, sock.getsockname()[1])
             held.enter_context(begun.pop_all())
         return pages
@@ -261,10 +269,13 @@ def _close_database() -> None:
 
 
 def work() -> None:
-    """Work the queue in a process of its own, beside a server on the same data directory."""
+    """Work the queue in a process of its own, beside a server on the same data directory or, with a
+    database that machines share, anywhere.
+    """
     prepare_data_directory()
     start_log(settings.LOG_DIR, name="worker.log")
     prepare_database()
+    prepare_films()
     worker.recover()
     stop = threading.Event()
     with (
@@ -278,7 +289,11 @@ def work() -> None:
 
 
 def refuse_other_computers(host: str) -> None:
-    """Only this computer's own addresses: nobody has logged in, and nothing is encrypted."""
+    """Only this computer's own addresses: nobody has logged in, and nothing is encrypted. Where a
+    proxy is trusted, its requests alone are answered (app.server).
+    """
+    if settings.TRUSTED_PROXY:
+        return
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_loopback:
             if host not in settings.ALLOWED_HOSTS:
@@ -341,7 +356,7 @@ class DiscreetFormatter(logging.Formatter):
 
 def keep_secret_key() -> None:
     """Write this process's key down where there is none yet: forms outlive a restart."""
-    path = settings.DATA_DIR / "secret.key"
+    path = settings.DATA_DIR / SECRET_FILE
     with contextlib.suppress(FileExistsError):
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -405,6 +420,8 @@ def put_restored_in_place() -> None:
 
 def mend_database() -> None:
     """Repair the database where it is damaged and a whole copy is there; else the start stops."""
+    if database.is_on_server():
+        return
     try:
         damaged = repair.is_needed() or _cannot_be_read()
         if damaged and not repair.repair():
@@ -447,7 +464,36 @@ def prepare_database() -> None:
         raise fault_of(checks.damaged_database()) from error
     except (DatabaseError, sqlite3.DatabaseError, OSError) as error:
         problem = checks.problem_of(error)
+        if problem is None and database.is_on_server():
+            raise  # a server's data are not damaged because a question to them failed
         raise fault_of(problem or checks.damaged_database()) from error
+    _refuse_without_keys()
+
+
+def _refuse_without_keys() -> None:
+    """Machines that share a database share the keys as well: that of the record, without whose seal
+    all it writes would be doubted, and that of the log-ins.
+    """
+    if not database.is_on_server() or not AuditHead.current().count:
+        return
+    missing = [name for name in (KEY_FILE, SECRET_FILE) if not (settings.DATA_DIR / name).exists()]
+    if missing:
+        raise CannotStart(
+            _(
+                "Other machines use this database already. Copy the files %(files)s from the "
+                "folder of one of them into %(folder)s, then start again."
+            )
+            % {"files": " and ".join((KEY_FILE, SECRET_FILE)), "folder": settings.DATA_DIR},
+            code="keys_missing",
+        )
+
+
+def prepare_films() -> None:
+    """Can the place of the films be had? An empty one is made a place of films."""
+    try:
+        films.prepare(is_new=not Instance.objects.exists())
+    except OSError as error:
+        raise fault_of(checks.Problem("films_unreachable")) from error
 
 
 def show_running(open_browser: bool) -> str:
@@ -493,9 +539,9 @@ def _looking_after() -> Iterator[None]:
 def _look_after() -> None:
     checks.look_at_database()
     done = outcome.read(settings.DATA_DIR)
-    if done and not done.seen and (films := repair.films_without_row()):
+    if done and not done.seen and (left := repair.films_without_row()):
         words = _("Entered again by the program itself: the film was stored, its data were lost.")
-        repair.enter_again(films, words)
+        repair.enter_again(left, words)
     connections.close_all()
 
 

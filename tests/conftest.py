@@ -35,6 +35,8 @@ settings.load_profile("clinic")
 
 for name in [name for name in os.environ if name.startswith("CLINIC_") and name != "CLINIC_SOAK"]:
     del os.environ[name]
+if DATABASE_URL := os.environ.get("CXR_TEST_DATABASE_URL", ""):
+    os.environ["CLINIC_DATABASE_URL"] = DATABASE_URL  # the tests of the tables, on PostgreSQL
 os.environ["CLINIC_HOME"] = str(SESSION_HOME / "data")
 os.environ["DJANGO_SETTINGS_MODULE"] = "app.settings"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -63,7 +65,8 @@ def _let_tests_empty_the_record() -> None:
     flush = operations.sql_flush
 
     def without_triggers(*args: Any, **kwargs: Any) -> list[str]:
-        down = [f"DROP TRIGGER IF EXISTS {name}" for name in triggers.NAMES.values()]
+        table = "" if connection.vendor == "sqlite" else f" ON {triggers.TABLE}"
+        down = [f"DROP TRIGGER IF EXISTS {name}{table}" for name in triggers.NAMES.values()]
         return [*down, *flush(*args, **kwargs)]
 
     operations.sql_flush = without_triggers
@@ -85,6 +88,8 @@ def django_db_modify_db_settings() -> None:
     """A real file, as in the clinic: locks and WAL are not those of a database in memory."""
     from django.db import connections
 
+    if DATABASE_URL:
+        return
     SESSION_HOME.joinpath("data").mkdir(exist_ok=True)
     connections.settings["default"]["TEST"]["NAME"] = SESSION_HOME / "data" / "test.sqlite3"
 

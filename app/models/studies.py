@@ -12,7 +12,7 @@ from django.db.models import Case, Exists, OuterRef, Prefetch, Value, When
 from django.db.models.expressions import Combinable
 from django.utils import timezone
 
-from app import films
+from app import database, films
 from app.models.audit import AuditEvent, changes
 from app.models.patients import Patient, Sex
 from app.models.people import Role, User
@@ -331,6 +331,7 @@ def _remove_files(digests: Iterable[str]) -> None:
     for sha256 in digests:
         # Inside a transaction, which intake waits for: the same film may just be coming in again
         with transaction.atomic(), contextlib.suppress(OSError):
+            database.take_turns()
             if not Instance.objects.filter(sha256=sha256).exists():
                 films.remove(sha256)
 
@@ -511,7 +512,12 @@ class Instance(models.Model):
         self.study.refresh_standing()
 
     def _read_again_for_writing(self) -> None:
-        """Lock the row (SQLite: the IMMEDIATE transaction holds the lock) and read it afresh."""
+        """Lock the row (SQLite: the IMMEDIATE transaction holds the lock) and read it afresh.
+
+        Its study first, which all lock who change one: two who lock one after the other in another
+        order wait for each other.
+        """
+        Study.objects.select_for_update(no_key=True).filter(pk=self.study_id).first()
         self.refresh_from_db(from_queryset=Instance.objects.select_for_update())
 
 

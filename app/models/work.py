@@ -7,6 +7,8 @@ from datetime import timedelta
 from django.db import models
 from django.utils import timezone
 
+from app import database
+
 
 class Worker(models.Model):
     """The lease of one worker thread: as long as its heart beats, its tasks are its own."""
@@ -24,13 +26,13 @@ class Worker(models.Model):
     @classmethod
     def beat(cls, worker_id: str) -> None:
         """Say that this worker is alive."""
-        cls.objects.update_or_create(id=worker_id, defaults={"heartbeat_at": timezone.now()})
+        cls.objects.update_or_create(id=worker_id, defaults={"heartbeat_at": database.now()})
 
     @classmethod
     def alive(cls) -> set[str]:
         """The workers whose lease still runs."""
         # A clock set back leaves heartbeats in the future: those are not taken as alive for ever
-        now = timezone.now()
+        now = database.now()
         fresh = cls.objects.filter(
             heartbeat_at__gte=now - cls.LEASE, heartbeat_at__lte=now + cls.LEASE
         )
