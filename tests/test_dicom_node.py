@@ -44,6 +44,7 @@ from tests import peers
 from tests.dicom_clinic import UNIT, associated, film, listening, send, settled, unit, written
 from tests.people import browser
 from tests.running import free_port
+from tests.studies import stored as file_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SUCCESS = 0x0000
@@ -101,7 +102,7 @@ class TestStorage:
         assert found.sop_instance_uid == sent.SOPInstanceUID
         assert found.study.study_uid == sent.StudyInstanceUID
         assert found.file_name == f"{sent.SOPInstanceUID}.dcm"
-        assert pydicom.dcmread(found.path).PixelData == sent.PixelData
+        assert pydicom.dcmread(file_of(found)).PixelData == sent.PixelData
 
     def test_a_film_of_orthanc_is_stored_and_queued(self, port, one, tmp_path):
         unit("ORTHANC")
@@ -152,7 +153,7 @@ class TestStorage:
     def test_it_takes_every_transfer_syntax(self, port, one, program, option, sender, proposal):
         sent = peers.transcoded(one, program, *([option] if option else []))
         assert "rc=0" in peers.dcmtk(sender, port, proposal, str(sent), calling=UNIT)
-        kept = pydicom.dcmread(stored()[0].path)
+        kept = pydicom.dcmread(file_of(stored()[0]))
         before = pydicom.dcmread(sent)
         assert kept.file_meta.TransferSyntaxUID == before.file_meta.TransferSyntaxUID
         assert kept.PixelData == before.PixelData
@@ -160,7 +161,7 @@ class TestStorage:
     def test_it_takes_big_endian_where_nothing_else_is_offered(self, port, one):
         sent = pydicom.dcmread(peers.transcoded(one, "dcmconv", "+tb"))
         assert send(port, sent).Status == SUCCESS
-        kept = pydicom.dcmread(stored()[0].path)
+        kept = pydicom.dcmread(file_of(stored()[0]))
         assert kept.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
         assert kept.PixelData == sent.PixelData
 
@@ -204,7 +205,7 @@ class TestStorage:
         monkeypatch.setattr("app.dicom.upper_layer.IN_MEMORY", 1000)
         sent = film(size=(300, 200))
         assert send(port, sent).Status == SUCCESS
-        assert pydicom.dcmread(stored()[0].path).PixelData == sent.PixelData
+        assert pydicom.dcmread(file_of(stored()[0])).PixelData == sent.PixelData
 
     def test_nothing_of_a_film_is_left_in_the_temporary_folder(self, port, settings):
         send(port, film())
@@ -527,7 +528,7 @@ class TestCommitment:
         kept, missing, lost, other = film(1), film(2), film(3), film(4)
         for one in (kept, lost, other):
             send(port, one)
-        Instance.objects.get(sop_instance_uid=lost.SOPInstanceUID).path.unlink()
+        file_of(Instance.objects.get(sop_instance_uid=lost.SOPInstanceUID)).unlink()
         other.SOPClassUID = CTImageStorage
         self.ask(port, self.asked(kept, missing, lost, other))
         self.answer()
@@ -571,6 +572,18 @@ class TestCommitment:
         for _ in commitment.PAUSES:
             self.answer()
         assert Commitment.objects.get().state == "given_up"
+
+    def test_films_that_cannot_be_looked_at_now_are_asked_for_again(self, port, monkeypatch):
+        def away(_sha256: str) -> bool:
+            raise OSError
+
+        kept = film()
+        send(port, kept)
+        monkeypatch.setattr("app.films.is_kept", away)
+        self.ask(port, self.asked(kept))
+        self.answer()
+        found = Commitment.objects.get()
+        assert (found.state, found.attempts) == ("waiting", 1)
 
     def test_what_is_not_due_waits(self, port, listener):
         Peer.objects.update(port=listener.port)
@@ -846,7 +859,7 @@ class TestStructure:
     def test_a_stored_film_is_as_valid_as_it_was(self, port, one):
         peers.needs("dciodvfy")
         peers.dcmtk("storescu", port, str(one), calling=UNIT)
-        said = [self.verify(path) for path in (one, Path(stored()[0].path))]
+        said = [self.verify(path) for path in (one, file_of(stored()[0]))]
         assert said[0] == said[1] != ""
 
     def verify(self, path: Path) -> str:

@@ -157,9 +157,9 @@ def _checked(references: list[list[str]]) -> Iterator[tuple[str, str, int]]:
 
 def _answer(question: Commitment) -> None:
     """Try once; what is not heard is tried again after a pause."""
-    event_type, report = report_of(question)
     problem = ""
     try:
+        event_type, report = report_of(question)
         _tell(question, event_type, report)
     except (NotHeard, NoAssociation) as error:
         problem = error.code
