@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -80,6 +81,8 @@ class Store:
         with over_there():
             if folder.exists():
                 folder.rename(_free_name(folder))
+            for name in (BLOBS, SETS):
+                (folder / name).mkdir(parents=True)
             write_durably(folder / README, words.encode())
             write_durably(folder / KEY, note.sealed)
             write_durably(folder / ABOUT, json.dumps(about).encode())
@@ -135,8 +138,16 @@ class Store:
         """Write the list of a backup, whereby it is one; raises BackupFault."""
         listed = self.folder / SETS / f"{manifest.made_at.astimezone(UTC):{_STAMP}}.json"
         with over_there():
+            self.look()
             write_durably(listed, manifest.to_bytes())
         return listed
+
+    def look(self) -> None:
+        """Where a stick was is an empty folder when it is gone, and must not be written to: raises
+        OSError.
+        """
+        if not (self.folder / SETS).is_dir():
+            raise OSError(errno.ENODEV, "the stick is gone")
 
     def is_whole(self, entry: Entry) -> bool:
         """Whether the encrypted file is to the byte what was written; reads all of it."""

@@ -227,7 +227,8 @@ class _Bringer:
     def _encrypt(self, piece: Piece, source: IO[bytes], target: Path) -> Entry | None:
         part = target.with_name(target.name + PART)
         with over_there():
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._store.look()
+            target.parent.mkdir(exist_ok=True)
             with part.open("wb") as file:
                 reading, writing = Digested(source), Digested(file)
                 with contextlib.suppress(pyrage.EncryptError):  # which has eaten what went wrong
