@@ -99,7 +99,6 @@ class DoorMiddleware:
         request.META[_FOREIGN] = not is_from_our_page(request.headers)
         response = self.get_response(request)
         if request.META[_FOREIGN] and not _is_page(response):
-            response.close()
             return _refused("another page's link to a file")
         return response
 
@@ -125,8 +124,9 @@ def comes_from_elsewhere(headers: Mapping[str, str], own: str, method: str) -> b
 
 
 def _is_page(response: HttpResponseBase) -> bool:
+    """Or nothing: a redirection and an error hold no data."""
     kind = response.headers.get("Content-Type", "").partition(";")[0]
-    return kind == "text/html" or response.status_code in _REDIRECTS
+    return kind == "text/html" or response.status_code in _REDIRECTS or response.status_code >= 400
 
 
 def _refused(what: str, status: int = 403) -> HttpResponse:
