@@ -49,7 +49,7 @@ STEPS: dict[str, tuple[Promise, ...]] = {
     "database_damaged": (
         _("Do not delete anything and do not install the program again. The films are safe."),
         _("Copy the whole folder named below to a stick."),
-        _("Ask for help. A copy of the database from the folder “backups” can be put back."),
+        _("Fetch the stick with the backups and ask for help: everything can be restored from it."),
     ),
     "newer_database": (
         _("Look on the desktop and in the menu for the newer version, and start that one."),
