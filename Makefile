@@ -1,5 +1,6 @@
 # make run     set up and open the program                make test    set up and run every check
 # make lint    the checks that start nothing              make bench   the figures of docs/performance.md
+# make audit   known faults of the packages, where the list of advisories answers
 # make soak    the tests, larger (CLINIC_SOAK=10)         make train   how a model is made, stage by stage
 # make bundle  build what a clinic gets, into dist/       make bundle-test   drive what was built
 # make bundle-windows, make bundle-windows-test           the same for Windows, under Wine (packaging/README.md)
@@ -10,7 +11,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := run
-.PHONY: run test check lint format messages bench soak train bundle bundle-test bundle-windows bundle-windows-test clean
+.PHONY: run test check lint audit format messages bench soak train bundle bundle-test bundle-windows bundle-windows-test clean
 
 RUN := .venv/bin/python
 DEV := .venv-dev/bin/python
@@ -49,6 +50,11 @@ check: .venv-dev/installed
 	$(DEV) -m ruff check .
 	$(DEV) -m ruff format --check .
 	$(DEV) -m mypy
+	$(DEV) -m bandit --quiet --configfile pyproject.toml --severity-level medium --recursive app model_export packaging run_clinic.py
+
+# What is known against the pinned packages; skipped, with the reason, where nobody can be asked
+audit: .venv-dev/installed
+	$(DEV) packaging/advisories.py
 
 # The catalogs of app/locale: what pages say, extracted from the sources, and compiled (Debian: gettext).
 messages: .venv-dev/installed

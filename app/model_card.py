@@ -37,4 +37,5 @@ def as_html(card: str) -> SafeString:
         if token.type == "table_open":
             token.attrSet("tabindex", "0")  # wider than a phone: scrolled by keyboard too
         token.attrs.pop("style", None)  # the alignment of columns is the sheet's affair
-    return mark_safe(markdown.renderer.render(tokens, markdown.options, {}))
+    # HTML in the card is switched off above; the card is part of a signed release
+    return mark_safe(markdown.renderer.render(tokens, markdown.options, {}))  # nosec B308 B703

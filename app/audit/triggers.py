@@ -27,12 +27,12 @@ def take_down(connection: BaseDatabaseWrapper) -> None:
 def are_up(connection: BaseDatabaseWrapper) -> bool:
     """Whether the database has them."""
     asked = (
-        f"SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = '{TABLE}'"
+        "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = %s"
         if connection.vendor == "sqlite"
-        else f"SELECT tgname FROM pg_trigger WHERE tgrelid = '{TABLE}'::regclass"
+        else "SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s)"
     )
     with connection.cursor() as cursor:
-        cursor.execute(asked)
+        cursor.execute(asked, [TABLE])
         return {row[0] for row in cursor.fetchall()} >= set(NAMES.values())
 
 

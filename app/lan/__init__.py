@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EVERYWHERE = "0.0.0.0"
+EVERYWHERE = "0.0.0.0"  # nosec B104 - closed until somebody opens it; local addresses alone
 FIRST_PORT = 8766
 PORTS_TO_TRY = 100
 #: So often the computer's addresses are looked at again: it may have joined another network.
