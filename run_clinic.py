@@ -6,6 +6,7 @@ import os
 # Before anything can import onnxruntime: later wheels of it report to their maker by default
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
+import re
 import sys
 from pathlib import Path
 
@@ -21,15 +22,13 @@ USAGE = """Usage: run_clinic.py [COMMAND] [OPTIONS]  Without a command: serve, o
   create-user   enter a person who may log in
   backup    copy the data, to the chosen sticks or to a folder
   restore   bring the data back from a backup
+  move-to   bring everything to a database server
   check     look for faults of the installation, and say what to do
   version   say which version this is
 
 Each command explains its options with --help. Settings: CLINIC_HOME and others, see the README.
 """
-COMMANDS = (
-    "serve", "analyze", "worker", "import-update", "go-back", "export-readings", "export-audit",
-    "create-user", "backup", "restore", "check", "version",
-)  # fmt: skip
+COMMANDS = re.findall(r"^  (\S+) ", USAGE, re.MULTILINE)
 
 
 def main(arguments: list[str]) -> int:

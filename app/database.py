@@ -28,12 +28,18 @@ KEEP_BACKUPS = 5
 _TURNS, _MIGRATION = (8765, 1), (8765, 2)
 
 
+#: A table that is there while a move to this database goes on, or has broken off (app.move).
+MOVE_TABLE = "clinic_move"
 class NewerDatabase(Exception):
     """The database was written by a later version of the program than this one."""
 
 
 class DamagedDatabase(Exception):
     """SQLite's own check finds fault with the database."""
+
+class UnfinishedMove(Exception):
+    """What is to be moved to this database has not arrived yet."""
+
 
 
 @contextlib.contextmanager
@@ -126,7 +132,7 @@ def database_file() -> Path:
 def bring_up_to_date() -> bool:
     """Apply what migrations are pending, after a backup; whether there were any.
 
-    Raises NewerDatabase or DamagedDatabase, before anything is touched.
+    Raises NewerDatabase, DamagedDatabase or UnfinishedMove, before anything is touched.
     """
     with _alone():
         return _migrate()
@@ -138,6 +144,13 @@ def _alone() -> Iterator[None]:
     if not is_on_server():
         yield
         return
+    if is_on_server() and MOVE_TABLE in connection.introspection.table_names():
+        raise UnfinishedMove
+    return migrate()
+
+
+def migrate() -> bool:
+    """``bring_up_to_date``, also where a move goes on."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", _MIGRATION)
         try:

@@ -21,8 +21,11 @@ from typing import IO, Protocol
 from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import Storage, storages
+from django.core.files.storage.handler import StorageHandler
 
+from app import options
 from app.cxr.durable import sync_folder
+from app.options import Bucket
 
 FOLDER = "films"
 #: The name of the Django storage that ``CLINIC_FILM_STORAGE`` sets up.
@@ -68,7 +71,19 @@ def place() -> Place:
     if STORAGE in settings.STORAGES:
         return StoragePlace(storages[STORAGE])
     shared: Path | None = settings.FILM_FOLDER
-    return FolderPlace(shared, is_shared=True) if shared else FolderPlace(settings.DATA_DIR)
+    return FolderPlace(shared, is_shared=True) if shared else here()
+
+
+def place_at(storage: Path | Bucket) -> Place:
+    """The place that a setting, or whoever moves films, names."""
+    if isinstance(storage, Path):
+        return FolderPlace(storage, is_shared=True)
+    return StoragePlace(StorageHandler(options.storages(storage))[STORAGE])
+
+
+def here() -> Place:
+    """The place in the data directory, whatever the settings name."""
+    return FolderPlace(settings.DATA_DIR)
 
 
 def prepare(is_new: bool) -> None:

@@ -86,8 +86,11 @@ def database_server(name: str) -> dict[str, Any] | None:
     mark. None where nothing is set: the database is a file in the data directory.
     """
     given = os.environ.get(name, "").strip()
-    if not given:
-        return None
+    return database_at(given, name) if given else None
+
+
+def database_at(given: str, name: str) -> dict[str, Any]:
+    """The PostgreSQL database of that address; ``name``: of the setting that says it."""
     try:
         url = urlsplit(given)
         port = url.port
@@ -121,8 +124,11 @@ def film_storage(name: str) -> Path | Bucket | None:
     None for the data directory.
     """
     given = os.environ.get(name, "").strip()
-    if not given:
-        return None
+    return storage_at(given, name) if given else None
+
+
+def storage_at(given: str, name: str) -> Path | Bucket:
+    """The folder or bucket of that name; ``name``: of the setting that says it."""
     if given.startswith("s3://"):
         bucket, _slash, prefix = given.removeprefix("s3://").partition("/")
         if re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):

@@ -510,6 +510,11 @@ def show_running(open_browser: bool) -> str:
     if opening := _say_where(address, open_browser):
         opening.join(SECONDS_TO_OPEN)
     return address
+    except database.UnfinishedMove as error:
+        raise CannotStart(
+            _("The move to this database has not ended. Start “move-to” again where it began."),
+            code="unfinished_move",
+        ) from error
 
 
 def _say_where(address: str, open_browser: bool) -> threading.Thread | None:

@@ -6,9 +6,11 @@ from django.urls import include, path
 
 from app import api
 from app.health import healthz
+from app.monitoring import metrics
 
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
+    path("metrics", metrics, name="metrics"),
     path("api/v1/openapi.json", api.document, name="api-document"),
     path("api/v1/<path:rest>", api.door, name="api"),
     path("", include("app.views")),

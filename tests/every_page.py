@@ -35,6 +35,7 @@ NO_PAGE = {
     "study-status",
     "scheduled-take",
     "disc-take",
+    "metrics",
     "disc-stop",
     "film",
     "thumbnail",

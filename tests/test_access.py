@@ -90,7 +90,9 @@ PAGES = """
 #: Of other programs: a token of theirs lets them in, never a session (test_api.py proves it).
 BY_TOKEN = {"api", "api-document"}
 #: Open to whoever reaches the server, because nobody can be logged in yet.
-OPEN_PAGES = {"healthz", "set-up", "log-in", "log-out", "choose-language", "join", *BY_TOKEN}
+OPEN_PAGES = {
+    "healthz", "metrics", "set-up", "log-in", "log-out", "choose-language", "join", *BY_TOKEN,
+}  # fmt: skip
 #: Pages that change something and need no more than "view": it is the person's own.
 OWN_AFFAIRS = {"password"}
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -29,41 +29,13 @@ from playwright.sync_api import Page, sync_playwright
 
 from model_export import phantom
 from tests import peers, sending
-from tests.bench import many
+from tests.bench import load, many
+from tests.bench.figures import MEGABYTE, Figure, at_least, environment, resident, under
 from tests.running import ROOT, Visitor, free_port, needs_screen, screen, serving, wait_for
 
 SOURCE = [sys.executable, "run_clinic.py"]
-MEGABYTE = 1e6
 NO_VNNI_FILMS = 8
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured figure, with the bound it is held against."""
-
-    name: str
-    value: float
-    unit: str
-    wanted: str
-    reached: bool
-
-    def __str__(self) -> str:
-        verdict = "reached" if self.reached else "NOT REACHED"
-        return f"{self.name:<56}{self.value:>10.3f} {self.unit:<9} {self.wanted:<16} {verdict}"
-
-
-def at_least(name: str, value: float, unit: str, bound: float) -> Figure:
-    return Figure(name, value, unit, f"at least {bound:g}", value >= bound)
-
-
-def under(name: str, value: float, unit: str, bound: float) -> Figure:
-    return Figure(name, value, unit, f"under {bound:g}", value < bound)
-
-
-def environment(home: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLINIC_")}
-    return {**kept, "CLINIC_HOME": str(home)}
 
 
 @contextmanager
@@ -175,11 +147,6 @@ def measure_start(_films: Path, options: argparse.Namespace) -> list[Figure]:
             with serving(clinic(options), environment(home), pause=0.005):
                 seconds.append(time.perf_counter() - start)
     return [under("serve to first 200, median", statistics.median(seconds), "s", 2)]
-
-
-def resident(server: subprocess.Popen[bytes]) -> float:
-    process = psutil.Process(server.pid)
-    return float(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))
 
 
 def measure_memory(films: Path, options: argparse.Namespace) -> list[Figure]:
@@ -389,6 +356,11 @@ def measure_dicom(_films: Path, options: argparse.Namespace) -> list[Figure]:
     ]
 
 
+def measure_load(_films: Path, _options: argparse.Namespace) -> list[Figure]:
+    """A busy day on one laptop; docs/scaling.md has those of a server."""
+    return load.measure(load.USERS, load.FILMS, "", 0)
+
+
 MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "analyze": measure_analyze,
     "start": measure_start,
@@ -399,6 +371,7 @@ MEASURES: dict[str, Callable[[Path, argparse.Namespace], list[Figure]]] = {
     "worklist": measure_worklist,
     "dicom": measure_dicom,
     "update": measure_update,
+    "load": measure_load,
 }
 
 
