@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
@@ -12,8 +13,10 @@ from pydicom import config
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import get_frame
+from pydicom.filereader import read_dataset as read_elements
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -24,6 +27,7 @@ from pydicom.uid import (
 
 from app.cxr import dicom_grey
 from app.cxr.dicom_codecs import can_decode, check_frame, plugin_for
+from app.cxr.dicom_structure import Malformed, values_of
 from app.cxr.dicom_tags import (
     age_years,
     code,
@@ -89,7 +93,7 @@ def read_stored_values(content: bytes) -> StoredValues:
 
 def read_dataset(content: bytes) -> Dataset:
     """A file's data set, with or without preamble and meta information; raises UnreadableFilm."""
-    _check_deflated(content)
+    _check_shape(content)
     try:
         dataset = pydicom.dcmread(io.BytesIO(content), force=True)
     except EOFError as error:
@@ -118,21 +122,45 @@ def _has_pixels(dataset: Dataset) -> bool:
     return any(keyword in dataset for keyword in _PIXELS)
 
 
-def _check_deflated(content: bytes) -> None:
-    """A deflated data set may be a thousand times its file: look before pydicom inflates it."""
-    if DeflatedExplicitVRLittleEndian.encode() not in content[132:1024]:
+def _check_shape(content: bytes) -> None:
+    """Count a file's elements before pydicom builds them, which takes a hundred times their room.
+
+    Other faults are left to pydicom, which reads many a file that breaks the rules.
+    """
+    if content[128:132] != b"DICM":
         return
-    meta_ends = 144 + int.from_bytes(content[140:144], "little")
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    size = 0
-    rest = content[meta_ends:]
+    file: BinaryIO = io.BytesIO(content)
+    file.seek(132)
+    try:
+        meta = read_elements(file, False, True, stop_when=_is_past_meta)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, reading the whole will say it
+        return
+    syntax = UID(str(meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian))
+    if syntax == DeflatedExplicitVRLittleEndian:
+        file = io.BytesIO(_inflated(content[file.tell() :]))
+    explicit = not syntax.is_implicit_VR if syntax.is_transfer_syntax else True
+    try:
+        values_of(file, explicit, syntax != ExplicitVRBigEndian, ())
+    except Malformed as error:
+        if error.code in ("too_many_elements", "too_deep"):
+            raise UnreadableFilm("damaged", format="DICOM") from error
+
+
+def _is_past_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag.group != 2
+
+
+def _inflated(rest: bytes) -> bytes:
+    """A deflated data set may be a thousand times its file: look before pydicom inflates it."""
+    inflater, whole = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
     while rest and not inflater.eof:
-        size += len(inflater.decompress(rest, 1 << 24))
+        whole += inflater.decompress(rest, 1 << 24)
         rest = inflater.unconsumed_tail
-        if size > MAX_FILE_BYTES:
+        if len(whole) > MAX_FILE_BYTES:
             raise too_large()
     if not inflater.eof:
         raise UnreadableFilm("truncated", format="DICOM")
+    return bytes(whole)
 
 
 # --- pixels ---------------------------------------------------------------------------------------
