@@ -462,6 +462,11 @@ def prepare_database() -> None:
         ) from error
     except database.DamagedDatabase as error:
         raise fault_of(checks.damaged_database()) from error
+    except database.UnfinishedMove as error:
+        raise CannotStart(
+            _("The move to this database has not ended. Start “move-to” again where it began."),
+            code="unfinished_move",
+        ) from error
     except (DatabaseError, sqlite3.DatabaseError, OSError) as error:
         problem = checks.problem_of(error)
         if problem is None and database.is_on_server():
@@ -510,11 +515,6 @@ def show_running(open_browser: bool) -> str:
     if opening := _say_where(address, open_browser):
         opening.join(SECONDS_TO_OPEN)
     return address
-    except database.UnfinishedMove as error:
-        raise CannotStart(
-            _("The move to this database has not ended. Start “move-to” again where it began."),
-            code="unfinished_move",
-        ) from error
 
 
 def _say_where(address: str, open_browser: bool) -> threading.Thread | None:

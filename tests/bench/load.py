@@ -140,7 +140,8 @@ def _one_day(
         print(error, file=sys.stderr)
     pages = sorted(day.seconds["worklist"] + day.seconds["study"])
     name = f"{users} users, {films} films"
-    print(f"{name}: {len(pages)} pages, {len(day.seconds.get("film", ()))} pictures; films in after "
+    pictures = len(day.seconds["film"]) if "film" in day.seconds else 0
+    print(f"{name}: {len(pages)} pages, {pictures} pictures; films in after "
           f"{brought:.0f} s, answered after {seconds:.0f} s; load {os.getloadavg()[0]:.1f} on "
           f"{psutil.cpu_count()} cores")  # fmt: skip
     return [
