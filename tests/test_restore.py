@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from app.instance_lock import InstanceLock
 from app.models import Instance
 from app.stop import CannotStart
 from tests.clinics import PASSPHRASE, as_it_is, clinic, flip_a_bit, pair, rows, set_up
+from tests.running import serving
 from tests.studies import answered, film_bytes, take_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -233,7 +235,8 @@ class TestWhatIsNotWhole:
     def test_counts_that_do_not_fit_are_damage(self, stick, target):
         there = Store.at(stick)
         made = there.newest()
-        there.finish(restore.replace(made, counts=made.counts | {"studies": 99}))
+        assert made is not None
+        there.finish(replace(made, counts=made.counts | {"studies": 99}))
 
         assert fault_of(stage, stick, target) == "damaged"
 
@@ -489,3 +492,34 @@ def test_a_damaged_note_of_a_restoration_is_none(target):
         (target / restore.NOTE).write_text(content)
         assert restore.waiting(target) is None
         assert restore.apply(target) is None
+
+
+#: Of the computer and not of the clinic, or written anew at the next start.
+LEFT_BEHIND = {
+    "audit-head.json",
+    "backup.lock",
+    "backups",
+    "clinic.lock",
+    "clinic.sqlite3-shm",
+    "clinic.sqlite3-wal",
+    "instance.json",
+    "lan",
+    "lan-port",
+    "logs",
+    "port",
+    "tmp",
+}
+
+
+def test_whatever_a_running_program_keeps_is_backed_up_or_left_behind_on_purpose(root, tmp_path):
+    """Whoever adds a file to the data directory decides here whether a stolen laptop loses it."""
+    home, film = tmp_path / "home", tmp_path / "film.png"
+    film.write_bytes(film_bytes(1))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("CLINIC_")}
+    environment |= {"CLINIC_HOME": str(home), "CLINIC_MIN_FREE_MB": "0"}
+    with serving([sys.executable, "run_clinic.py"], environment) as (visitor, _server):
+        visitor.upload(film)
+        kept = {path.name for path in home.iterdir()}
+
+    assert {"audit.key", "secret.key", DATABASE, "films"} <= kept
+    assert kept - {*FILES, *TREES, DATABASE, "films"} <= LEFT_BEHIND
