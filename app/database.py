@@ -24,22 +24,22 @@ logger = logging.getLogger(__name__)
 
 Error = sqlite3.Error
 KEEP_BACKUPS = 5
+#: A table that is there while a move to this database goes on, or has broken off (app.move).
+MOVE_TABLE = "clinic_move"
 #: Keys of PostgreSQL's advisory locks, which are any two numbers that nobody else uses.
 _TURNS, _MIGRATION = (8765, 1), (8765, 2)
 
 
-#: A table that is there while a move to this database goes on, or has broken off (app.move).
-MOVE_TABLE = "clinic_move"
 class NewerDatabase(Exception):
     """The database was written by a later version of the program than this one."""
 
 
-class DamagedDatabase(Exception):
-    """SQLite's own check finds fault with the database."""
-
 class UnfinishedMove(Exception):
     """What is to be moved to this database has not arrived yet."""
 
+
+class DamagedDatabase(Exception):
+    """SQLite's own check finds fault with the database."""
 
 
 @contextlib.contextmanager
@@ -134,6 +134,13 @@ def bring_up_to_date() -> bool:
 
     Raises NewerDatabase, DamagedDatabase or UnfinishedMove, before anything is touched.
     """
+    if is_on_server() and MOVE_TABLE in connection.introspection.table_names():
+        raise UnfinishedMove
+    return migrate()
+
+
+def migrate() -> bool:
+    """``bring_up_to_date``, also where a move goes on."""
     with _alone():
         return _migrate()
 
@@ -144,13 +151,6 @@ def _alone() -> Iterator[None]:
     if not is_on_server():
         yield
         return
-    if is_on_server() and MOVE_TABLE in connection.introspection.table_names():
-        raise UnfinishedMove
-    return migrate()
-
-
-def migrate() -> bool:
-    """``bring_up_to_date``, also where a move goes on."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s, %s)", _MIGRATION)
         try:
