@@ -12,17 +12,7 @@ from django.utils.translation import gettext_lazy
 
 from app.audit import check
 
-from app.audit import check
-
 register = template.Library()
-
-
-@register.simple_tag
-def record_problem() -> str:
-    """What is wrong with the record itself, a sentence; empty where it is whole."""
-    broken = check.watch.broken
-    return broken.sentence if broken else ""
-
 
 
 @register.simple_tag
