@@ -20,6 +20,7 @@ USAGE = """Usage: run_clinic.py [COMMAND] [OPTIONS]  Without a command: serve, o
   export-readings   write what was read, without identity, for the publisher
   export-audit   write the record of who did what, for an auditor
   create-user   enter a person who may log in
+  reset-password   give an administrator a new password, with the recovery code
   backup    copy the data, to the chosen sticks or to a folder
   restore   bring the data back from a backup
   move-to   bring everything to a database server

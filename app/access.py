@@ -24,7 +24,8 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
-from app.models import Role, Site, User
+from app import held
+from app.models import LogIn, Role, Site, User
 
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
@@ -51,10 +52,22 @@ PERMISSIONS: dict[str, frozenset[Permission]] = {
     Role.ADMINISTRATOR: _CLINICIAN | {Permission.ADMINISTER},
 }
 OPEN = "open"
+
+
+class InTheWay(StrEnum):
+    """What stands between somebody who is logged in and all pages but those that end it."""
+
+    LOCKED = "locked"  # nobody was there for a while
+    OLD_PASSWORD = "old password"  # an administrator knows it
+
+
 # Keys of request.META that no header can set: what a browser sends is there as HTTP_…
 #: Set by a door that lets other computers in (``app.lan``): there is no single-user mode behind it.
 FROM_LAN = "clinic.from_lan"
+#: What a session keeps of its log-in.
+LOG_IN = "log_in"
 _SITE = "clinic.site"
+LOG_IN_OF_REQUEST = "clinic.log_in"
 
 
 def may(user: User | AnonymousUser | None, permission: Permission) -> bool:
@@ -80,6 +93,16 @@ def open_to_all(view: View) -> View:
     return view
 
 
+def in_spite_of(*states: InTheWay) -> Callable[[View], View]:
+    """Declare that a view is there although this is in the way of all others."""
+
+    def declare(view: View) -> View:
+        view.in_spite_of = frozenset(states)  # type: ignore[attr-defined]
+        return view
+
+    return declare
+
+
 def user_of(request: HttpRequest) -> User:
     """The user of a view that requires a permission."""
     assert isinstance(request.user, User)
@@ -97,10 +120,31 @@ def site_of(request: HttpRequest) -> Site:
 def for_templates(request: HttpRequest) -> dict[str, Any]:
     """What pages show or leave out: ``may.view``, ``may.read`` … of the user, and the clinic."""
     user = getattr(request, "user", None)
+    log_in = log_in_of(request)
+    minutes = site_of(request).lock_after if log_in else 0
+    locked = log_in is not None and log_in.is_locked(minutes)
     return {
-        "may": {str(permission): may(user, permission) for permission in Permission},
+        "may": {str(right): not locked and may(user, right) for right in Permission},
         "site": SimpleLazyObject(lambda: site_of(request)),
+        "log_in": log_in,
+        "lock_seconds": 0 if locked else minutes * 60,
     }
+
+
+def log_in_of(request: HttpRequest) -> LogIn | None:
+    """The log-in that the request belongs to; None for nobody, and in single-user mode."""
+    if LOG_IN_OF_REQUEST not in request.META:
+        user = getattr(request, "user", None)
+        if isinstance(user, User) and not user.is_this_computer:
+            return _log_in(request, user)
+        request.META[LOG_IN_OF_REQUEST] = None
+    found = request.META[LOG_IN_OF_REQUEST]
+    return found if isinstance(found, LogIn) else None
+
+
+def device_of(request: HttpRequest) -> str:
+    """The address that it comes from; empty for this computer."""
+    return "" if is_from_here(request) else str(request.META.get("REMOTE_ADDR", ""))[:64]
 
 
 class AccessMiddleware:
@@ -129,6 +173,8 @@ class AccessMiddleware:
         if not request.user.is_authenticated:
             log_in = reverse("log-in") + "?" + urlencode({"next": _way_back(request)})
             return _turned_back(request, log_in, _("You are logged out. Log in, then try again."))
+        if refusal := _in_the_way(request, getattr(view, "in_spite_of", frozenset())):
+            return refusal
         if not may(request.user, permission):
             raise PermissionDenied
         return None
@@ -159,7 +205,57 @@ def _user(request: HttpRequest, logged_in: User | AnonymousUser) -> User | Anony
     """In single-user mode whoever sits at this computer, else who logged in."""
     if site_of(request).single_user and is_from_here(request):
         return User.of_this_computer()
+    if isinstance(logged_in, User) and _log_in(request, logged_in) is None:
+        return AnonymousUser()
     return logged_in
+
+
+def _log_in(request: HttpRequest, user: User) -> LogIn | None:
+    """The log-in of the session, looked up once; None where it has ended, or never was."""
+    if LOG_IN_OF_REQUEST not in request.META:
+        pk = request.session.get(LOG_IN) or 0
+        found = LogIn.open().filter(pk=pk, user=user).first()
+        if found:
+            found.user = user
+        request.META[LOG_IN_OF_REQUEST] = found
+    kept: LogIn | None = request.META[LOG_IN_OF_REQUEST]
+    return kept
+
+
+def _in_the_way(request: HttpRequest, passed: frozenset[InTheWay]) -> HttpResponse | None:
+    """Where to go first. A request that a person has not sent keeps no log-in from locking."""
+    log_in = log_in_of(request)
+    if log_in is None:
+        return None
+    if log_in.is_locked(site_of(request).lock_after):
+        return None if InTheWay.LOCKED in passed else _locked(request, log_in)
+    if is_from_person(request):
+        log_in.saw_somebody()
+    if log_in.user.must_change_password and InTheWay.OLD_PASSWORD not in passed:
+        words = _("Choose a password of your own first.")
+        return _turned_back(request, reverse("password"), words)
+    return None
+
+
+def is_from_person(request: HttpRequest) -> bool:
+    """Whether a person follows a link or sends a form, as far as the browser says.
+
+    Browsers name HTML as what they want for a page alone, not for pictures and what scripts fetch
+    (fetch.spec.whatwg.org#fetching). Of a page that loads itself again they do not say that a user
+    has asked for it (Sec-Fetch-User); scripts of the pages tell of hands on the keyboard.
+    """
+    if "text/html" not in request.headers.get("Accept", ""):
+        return False
+    by_itself = "Sec-Fetch-Mode" in request.headers and "Sec-Fetch-User" not in request.headers
+    return request.method == "POST" or not by_itself
+
+
+def _locked(request: HttpRequest, log_in: LogIn) -> HttpResponse:
+    """To the page that unlocks. A form is not acted on, but kept, so that nobody types it again."""
+    if request.method == "POST" and not wants_json(request):
+        log_in.hold(held.form_of(request))
+    address = reverse("lock") + "?" + urlencode({"next": _way_back(request)})
+    return _turned_back(request, address, _("The page is locked. Unlock it, then try again."))
 
 
 def is_from_here(request: HttpRequest) -> bool:

@@ -18,7 +18,11 @@ class ClinicConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Keep the record append-only in the database too, whatever a migration remade."""
+        """Keep the record append-only in the database too, whatever a migration remade; and notice
+        every log-in.
+        """
+        from app import log_ins  # noqa: F401
+
         post_migrate.connect(_put_up_triggers, sender=self)
 
 

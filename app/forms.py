@@ -13,16 +13,19 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from app.models import AuditEvent, Patient, Role, Site, Study, User
+from app.access import user_of
+from app.log_ins import Guard
+from app.models import AuditEvent, LogIn, Patient, Role, Site, Study, Tries, User
 from app.models.people import plain_username
 
 if TYPE_CHECKING:
     from django_stubs_ext import StrPromise
 
 OLDEST_YEARS = 130
-PASSWORD_RULE = _("At least 8 characters. Nobody can read it later; write it down safely.")
+PASSWORD_RULE = _("At least 10 characters. Nobody can read it later; write it down safely.")
 
 
 def new_password(label: StrPromise, help_text: StrPromise | str = "") -> forms.CharField:
@@ -125,6 +128,27 @@ class LogInForm(AuthenticationForm):
             "capital letters of the password, then try again."
         ),
     }
+    #: Whether the password was not looked at, because too many wrong ones came before.
+    waits = False
+
+    def clean(self) -> dict[str, Any]:
+        """Look at the password, where it is not too soon after too many wrong ones.
+
+        Whether there is such a user makes no difference: names that nobody has are counted too.
+        """
+        name = self.cleaned_data.get("username")
+        if name is None or not self.cleaned_data.get("password"):
+            return self.cleaned_data
+        assert isinstance(self.request, HttpRequest)
+        guard = Guard(self.request, name)
+        try:
+            guard.begin()
+        except ValidationError:
+            self.waits = True
+            raise
+        cleaned: dict[str, Any] = super().clean()
+        guard.was_right()
+        return cleaned
 
 
 class PasswordForm(PasswordChangeForm):
@@ -133,10 +157,12 @@ class PasswordForm(PasswordChangeForm):
     error_messages = {
         "password_mismatch": _("The two passwords are not the same."),
         "password_incorrect": _("This is not your password of today. Type it again."),
+        "unchanged": _("This is the password that you have already. Choose another one."),
     }
 
-    def __init__(self, user: User, data: Mapping[str, Any] | None = None) -> None:
-        super().__init__(user, data)
+    def __init__(self, request: HttpRequest, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(user_of(request), data)
+        self.request = request
         labels = {
             "old_password": _("Your password of today"),
             "new_password1": _("New password"),
@@ -147,9 +173,25 @@ class PasswordForm(PasswordChangeForm):
             self.fields[name].help_text = ""
         self.fields["new_password1"].help_text = PASSWORD_RULE
 
+    def clean_old_password(self) -> str:
+        """The password of today: of whoever found the page open, guesses are counted too."""
+        guard = Guard(self.request, self.user.username)
+        guard.begin()
+        old = str(super().clean_old_password())
+        guard.was_right()
+        return old
+
+    def clean_new_password1(self) -> str:
+        """Another one than today, or one that an administrator knows would stay."""
+        new = str(self.cleaned_data["new_password1"])
+        if new and new == self.data.get("old_password"):
+            raise ValidationError(self.error_messages["unchanged"], code="unchanged")
+        return new
+
     def keep(self) -> None:
         """Save, audited; the password itself is not."""
         with transaction.atomic():
+            self.user.must_change_password = False
             user = self.save()
             AuditEvent.record(user, "password_changed", user)
 
@@ -243,7 +285,10 @@ class UserForm(forms.ModelForm):
     other, the second is to find that there is no other left.
     """
 
-    password1 = new_password(_("Password"), PASSWORD_RULE)
+    password1 = new_password(
+        _("Password"),
+        _("At least 10 characters. They change it when they log in with it for the first time."),
+    )
     password2 = new_password(_("The password again"))
 
     class Meta:
@@ -281,13 +326,24 @@ class UserForm(forms.ModelForm):
         with transaction.atomic():
             user: User = self.save(commit=False)
             if self.cleaned_data["password1"]:
-                user.set_password(self.cleaned_data["password1"])
+                self._give_password(user, by)
             user.save()
+            if not user.is_active:
+                LogIn.end(user.log_ins.all())
             if new:
                 AuditEvent.record(by, "user_entered", user, role=user.role)
             else:
                 AuditEvent.record(by, "user_changed", user, **self._changes(user))
         return user
+
+    def _give_password(self, user: User, by: User) -> None:
+        """A password that two people know is for one log-in."""
+        user.set_password(self.cleaned_data["password1"])
+        user.must_change_password = user != by and not by.is_this_computer
+        if user.pk and user != by:
+            user.pin = ""
+            LogIn.end(user.log_ins.all())
+        Tries.forget(user.username)
 
     def _changes(self, user: User) -> dict[str, Any]:
         changed = {
@@ -310,7 +366,7 @@ class SiteForm(forms.ModelForm):
 
     class Meta:
         model = Site
-        fields = ["clinic_name", "language", "blind_first_read", "single_user"]
+        fields = ["clinic_name", "language", "blind_first_read", "lock_after", "single_user"]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

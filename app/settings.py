@@ -154,17 +154,17 @@ TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend", "QUEUES": ["d
 AUTH_USER_MODEL = "clinic.User"
 LOGIN_URL = "log-in"
 LOGIN_REDIRECT_URL = "worklist"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+PASSWORD_HASHERS = ["app.passwords.Argon2"]
 _PASSWORD_RULES = "django.contrib.auth.password_validation."
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": f"{_PASSWORD_RULES}UserAttributeSimilarityValidator",
         "OPTIONS": {"user_attributes": ("username", "full_name")},
     },
-    {"NAME": f"{_PASSWORD_RULES}MinimumLengthValidator"},
+    {"NAME": f"{_PASSWORD_RULES}MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": f"{_PASSWORD_RULES}CommonPasswordValidator"},
 ]
-# A day's work; a laptop that is left open overnight asks again
+# A day's work (LogIn.LIFE); a laptop that is left open overnight asks again
 SESSION_COOKIE_AGE = 12 * 3600
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"  # a phone comes from the QR code of another screen

@@ -86,15 +86,25 @@ PAGES = """
     backup-download     administer      backup-stage    administer
     backup-decide       administer      backup-seen     administer
     retention           administer      retention-delete administer
+    account             view            remove-pin      view
+    log-in-end          view            log-ins-end-others view
+    lock                view            unlock          view
+    lock-state          view            held            view
+    log-ins             administer      recovery-code   administer
+    recovery-code-kept  administer
 """
 #: Of other programs: a token of theirs lets them in, never a session (test_api.py proves it).
 BY_TOKEN = {"api", "api-document"}
 #: Open to whoever reaches the server, because nobody can be logged in yet.
 OPEN_PAGES = {
-    "healthz", "metrics", "set-up", "log-in", "log-out", "choose-language", "join", *BY_TOKEN,
+    "healthz", "metrics", "set-up", "log-in", "log-out", "choose-language", "join", "recover",
+    *BY_TOKEN,
 }  # fmt: skip
 #: Pages that change something and need no more than "view": it is the person's own.
-OWN_AFFAIRS = {"password"}
+OWN_AFFAIRS = {
+    "password", "account", "remove-pin", "log-in-end", "log-ins-end-others", "lock", "unlock",
+    "lock-state", "held",
+}  # fmt: skip
 
 
 def patterns(resolver: URLResolver | None = None) -> Iterator[URLPattern]:

@@ -154,7 +154,8 @@ class TestAccounts:
         assert events() == [("amina", "password_changed", "amina")]
 
     def test_the_settings(self, client):
-        client.post(reverse("site"), {"clinic_name": "Kisoro clinic", "blind_first_read": "on"})
+        changed = {"clinic_name": "Kisoro clinic", "blind_first_read": "on", "lock_after": "10"}
+        client.post(reverse("site"), changed)
 
         assert events() == [("administrator", "settings_changed", "")]
         assert AuditEvent.objects.first().details["changed"] == {

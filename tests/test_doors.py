@@ -271,7 +271,7 @@ class TestCookies:
     def test_no_other_cookie_is_for_scripts_or_other_sites(self, client, name):
         client.post("/language", {"language": "fr", "next": "/"})
         client.get("/password")
-        client.post("/settings", {"clinic_name": "Kisoro", "blind_first_read": "on"})
+        client.post("/settings", {"clinic_name": "Kisoro", "lock_after": "10"})
         cookie = client.cookies[name]
 
         assert cookie["httponly"]

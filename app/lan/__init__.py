@@ -26,7 +26,7 @@ from app import server
 from app.access import FROM_LAN
 from app.instance_lock import write_atomically
 from app.lan.tries import wrong_passwords, wrong_passwords_here
-from app.models import AuditEvent, Site, User
+from app.models import AuditEvent, LogIn, Site, User
 
 if TYPE_CHECKING:
     from app.lan.addresses import Address
@@ -163,6 +163,7 @@ def switch(on: bool, by: User) -> None:
 
 def end_sessions() -> None:
     """Log out whoever came in by the door."""
+    LogIn.end(LogIn.objects.filter(by_lan=True))
     for session in Session.objects.all():
         if FROM_LAN in session.get_decoded():
             session.delete()

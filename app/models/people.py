@@ -50,7 +50,8 @@ def plain_username(username: str) -> str:
 class User(AbstractBaseUser):
     """A person who logs in. Never deleted, because findings and audit speak of them; switched off.
 
-    ``language``: of the pages for this person; empty where the clinic's holds.
+    ``language``: of the pages for this person; empty where the clinic's holds. ``pin``: a hash, of
+    what unlocks a browser in which they are logged in; empty where they have none.
     """
 
     #: Logged in by itself in single-user mode. With a space, so that nobody can be entered as it.
@@ -61,6 +62,8 @@ class User(AbstractBaseUser):
     role = models.CharField(_("role"), max_length=20, choices=Role.choices)
     language = models.CharField(_("language"), max_length=10, blank=True, default="")
     is_active = models.BooleanField(_("may log in"), default=True)
+    pin = models.CharField(max_length=128, blank=True, default="", editable=False)
+    must_change_password = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = UserManager()
@@ -105,6 +108,12 @@ class User(AbstractBaseUser):
     def people(cls) -> models.QuerySet[User]:
         """Everybody who was entered; this computer is nobody."""
         return cls.objects.exclude(username=cls.THIS_COMPUTER)
+
+    @classmethod
+    def named(cls, username: str, among: models.QuerySet[User] | None = None) -> User | None:
+        """The person of that name, however it is typed."""
+        people = cls.people() if among is None else among
+        return people.filter(username=plain_username(username)).first()
 
     @property
     def is_this_computer(self) -> bool:

@@ -17,6 +17,16 @@ class SendsResults(models.TextChoices):
     AFTER_ANSWER = "answer", _("when the computer has answered")
 
 
+#: Minutes until a log-in locks. Whoever is alone in a room all day may choose never.
+LOCK_AFTER = [
+    (5, _("5 minutes")),
+    (10, _("10 minutes")),
+    (15, _("15 minutes")),
+    (30, _("30 minutes")),
+    (0, _("never")),
+]
+
+
 class AlreadySetUp(Exception):
     """Somebody else was faster with the first choices."""
 
@@ -31,6 +41,9 @@ class Site(models.Model):
     single_user = models.BooleanField(_("without log-in, on this computer only"), default=False)
     blind_first_read = models.BooleanField(
         _("clinicians read the film before they see the answer"), default=False
+    )
+    lock_after = models.PositiveSmallIntegerField(
+        _("the pages lock when nobody has used them for"), choices=LOCK_AFTER, default=10
     )
     lan = models.BooleanField(_("phones and other computers may join"), default=False)
     dicom = models.BooleanField(_("X-ray units and archives may send films"), default=False)

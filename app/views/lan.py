@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages as notes
-from django.contrib.auth import login
+from django.contrib.auth import login, logout
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -96,6 +96,8 @@ def join(request: HttpRequest, code: str) -> HttpResponse:
     if user is None:
         wrong_codes.note(device)
         return render(request, "join.html", {}, status=404)
+    if request.user.is_authenticated:
+        logout(request)
     login(request, user)
     return redirect("camera" if may(user, Permission.TAKE_IN) else "worklist")
 
