@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from app.cxr.dicom_structure import DEEPEST, MOST_ELEMENTS
 from app.cxr.radiograph import UnreadableFilm, read_radiograph
@@ -28,7 +28,7 @@ BOMBS = {
 }
 
 
-def with_front(front: bytes, syntax: str = ExplicitVRLittleEndian) -> bytes:
+def with_front(front: bytes, syntax: UID = ExplicitVRLittleEndian) -> bytes:
     """A film with more before its own elements, which pydicom reads first."""
     found = films.dataset(PIXELS, 12)
     whole = films.written(found)
@@ -45,7 +45,7 @@ def with_front(front: bytes, syntax: str = ExplicitVRLittleEndian) -> bytes:
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_it_is_called_damaged_and_costs_little(bomb: bytes, syntax: str) -> None:
+def test_it_is_called_damaged_and_costs_little(bomb: bytes, syntax: UID) -> None:
     content = with_front(bomb, syntax)
     tracemalloc.start()
     try:
