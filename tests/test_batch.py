@@ -77,6 +77,21 @@ class TestProgress:
         assert batch
         assert (batch.films, batch.waiting, batch.seconds_left) == (2, 2, None)
 
+    def test_a_last_film_that_is_answered_while_it_looks_ends_the_batch(self):
+        (last,) = taken_in(1)
+        asked = []
+
+        def answer_meanwhile(execute, sql, params, many, context):
+            result = execute(sql, params, many, context)
+            if "batch_at" in sql and not asked:
+                asked.append(sql)
+                answer(last)
+            return result
+
+        with connection.execute_wrapper(answer_meanwhile):
+            assert Batch.current() is None
+        assert asked
+
     def test_it_asks_no_more_of_the_database_for_many_films_than_for_few(self):
         def queries() -> int:
             with CaptureQueriesContext(

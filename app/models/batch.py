@@ -38,12 +38,19 @@ class Batch:
     def current(cls) -> Batch | None:
         """The batch that runs, None where nothing waits."""
         unfinished = Instance.objects.filter(state__in=UNFINISHED).order_by()
-        waiting = unfinished.count()
+        found = list(unfinished.values_list("batch_at", flat=True)[:1])
+        if not found:
+            return None
+        [began] = found
+        together = Q(state__in=UNFINISHED) | (Q(batch_at=began) if began else Q(pk__in=[]))
+        # Both in one question: between two, the worker answers
+        films, waiting = (
+            Instance.objects.filter(together)
+            .aggregate(films=Count("pk"), waiting=Count("pk", filter=Q(state__in=UNFINISHED)))
+            .values()
+        )
         if not waiting:
             return None
-        [began] = unfinished.values_list("batch_at", flat=True)[:1]
-        together = Q(state__in=UNFINISHED) | (Q(batch_at=began) if began else Q(pk__in=[]))
-        films = Instance.objects.filter(together).aggregate(films=Count("pk"))["films"]
         return cls(films, waiting, _seconds_left(waiting, began))
 
     @staticmethod

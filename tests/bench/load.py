@@ -136,8 +136,10 @@ def _one_day(
     day.over.set()
     for person in people:
         person.join()
-    for error in day.errors[:5]:
-        print(error, file=sys.stderr)
+    if day.errors:
+        log = (folder / "data" / "logs" / "clinic.log").read_text(encoding="utf-8").splitlines()
+        said = [line for line in log if " ERROR " in line or line.startswith("Traceback")]
+        print(*day.errors[:5], *said[-5:], sep="\n", file=sys.stderr)
     pages = sorted(day.seconds["worklist"] + day.seconds["study"])
     name = f"{users} users, {films} films"
     pictures = len(day.seconds["film"]) if "film" in day.seconds else 0
