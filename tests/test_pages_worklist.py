@@ -113,7 +113,7 @@ class TestList:
         for seed in range(6):
             answered(seed=seed)
 
-        with django_assert_max_num_queries(14):
+        with django_assert_max_num_queries(18):
             page(client)
 
     def test_it_says_what_is_wrong_with_the_program(self, client, monkeypatch):
@@ -608,7 +608,7 @@ class TestSpeed:
         for seed in range(6):
             answered(seed=seed)
 
-        with django_assert_max_num_queries(14):
+        with django_assert_max_num_queries(18):
             page(client, **query)
 
     def test_no_row_fetches_an_activation_map(self, client):
