@@ -18,11 +18,13 @@ class ClinicConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Keep the record append-only in the database too, whatever a migration remade; and notice
-        every log-in.
+        """Keep the record append-only in the database too, whatever a migration remade; notice
+        every log-in; let commands ask for the passphrase of encrypted data.
         """
-        from app import log_ins  # noqa: F401
+        from app import log_ins, vault  # noqa: F401
+        from app.vault import unlock
 
+        vault.ask_by(unlock.ask)
         post_migrate.connect(_put_up_triggers, sender=self)
 
 

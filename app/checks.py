@@ -56,6 +56,10 @@ SENTENCES: dict[str, Promise] = {
         "Fault FILMS: the place where the films are stored cannot be reached. Check the network. "
         "What is stored is safe; no film is taken in or answered until then."
     ),
+    "locked": _(
+        "Fault LOCKED: the data are encrypted, and the passphrase was not given. What is stored was "
+        "not looked at."
+    ),
     "database_damaged": _(
         "Fault DATABASE: the database %(file)s is damaged, and there is no whole copy of it in the "
         "folder “backups” beside it. Do not delete anything. Bring the stick with the backups, and "

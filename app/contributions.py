@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyrage
 from django.conf import settings
@@ -42,6 +42,7 @@ from app.cxr.durable import sync_folder, write_durably
 from app.cxr.radiograph import UnreadableFilm, read_radiograph
 from app.cxr.release import age_band
 from app.models import AuditEvent, Finding, Instance, Reading, State, Study, User
+from app.vault import spool
 
 #: The publisher's public key, put there before the bundle is built (docs/contributions.md).
 PUBLISHER_KEY = Path(__file__).resolve().parents[1] / "assets" / "publisher" / "readings.pub"
@@ -156,7 +157,7 @@ def prepare(
     try:
         settings.TEMPORARY_DIR.mkdir(parents=True, exist_ok=True)
         # What is not encrypted yet has no name in any folder
-        with tempfile.TemporaryFile(dir=settings.TEMPORARY_DIR) as packed:
+        with spool.temporary() as packed:
             contribution = _pack(packed, candidates, key, limit, watch)
             if not contribution.records:
                 raise NotExported("nothing_new", contribution.held_back)
@@ -302,7 +303,7 @@ def _pack(
 ) -> Contribution:
     made = Contribution()
     most = len(candidates) if limit is None else min(limit, len(candidates))
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(spool.WriteOnly(file), "w") as archive:
         for one in candidates:
             watch(len(made.records), most)
             if len(made.records) >= most:
@@ -337,13 +338,11 @@ def _pack_film(archive: zipfile.ZipFile, one: Candidate, key: bytes, made: Contr
     made.sent[str(one.film.pk)] = one.last_reading
 
 
-def _encrypted(
-    packed: BufferedIOBase, recipient: pyrage.x25519.Recipient, made: Contribution
-) -> Path:
+def _encrypted(packed: IO[bytes], recipient: pyrage.x25519.Recipient, made: Contribution) -> Path:
     handle, name = tempfile.mkstemp(dir=settings.TEMPORARY_DIR, suffix=SUFFIX)
     try:
         with os.fdopen(handle, "wb") as file:
-            pyrage.encrypt_io(packed, file, [recipient])
+            pyrage.encrypt_io(cast(BufferedIOBase, packed), file, [recipient])
             made.size = file.tell()
     except BaseException:
         Path(name).unlink(missing_ok=True)

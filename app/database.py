@@ -20,6 +20,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
+from app import vault
+from app.vault import cipher
+
 logger = logging.getLogger(__name__)
 
 Error = sqlite3.Error
@@ -44,7 +47,14 @@ class DamagedDatabase(Exception):
 
 @contextlib.contextmanager
 def opened(file: Path) -> Iterator[sqlite3.Connection]:
-    """A database file outside of Django: the one place that opens any. Raises sqlite3.Error."""
+    """A database file outside of Django: the one place that opens any. Raises sqlite3.Error.
+
+    One in the clear is opened as it is, any other with the key of the vault where there is one.
+    """
+    if vault.is_on() and not (file.exists() and cipher.is_plain(file)):
+        with cipher.opened(file, vault.keys().database) as connected:
+            yield connected
+        return
     with contextlib.closing(sqlite3.connect(file, timeout=20)) as connected:
         yield connected
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from app import checks, machine, options
+from app import checks, database, machine, options, vault
 from app.cxr.release import MANIFEST
 
 LOGS = re.compile(r"(clinic|worker)\.log(\.\d+)?")
@@ -146,7 +146,7 @@ def _database() -> Iterator[str]:
         return
     yield f"size: {file.stat().st_size // 1024} KB"
     try:
-        with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as opened:
+        with _read(file) as opened:
             yield f"migrations: {', '.join(_migrations(opened))}"
             for (table,) in opened.execute(
                 "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
@@ -155,8 +155,20 @@ def _database() -> Iterator[str]:
                 asked = f'SELECT count(*) FROM "{table}"'  # nosec B608
                 count = opened.execute(asked).fetchone()[0]
                 yield f"{table}: {count} rows"
+    except vault.Locked:
+        yield "encrypted, and not opened"
     except sqlite3.Error as error:  # its words may quote what it choked on
         yield f"cannot be read: {type(error).__name__}"
+
+
+@contextlib.contextmanager
+def _read(file: Path) -> Iterator[sqlite3.Connection]:
+    if vault.is_on():
+        with database.opened(file) as opened:
+            yield opened
+        return
+    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as opened:
+        yield opened
 
 
 def _migrations(opened: sqlite3.Connection) -> list[str]:

@@ -14,9 +14,10 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
 
 from django.conf import settings
 from django.template.loader import render_to_string
@@ -66,8 +67,14 @@ USUAL_STEPS = (
 )
 
 
+P = TypeVar("P", bound="Page")
+
+
 class Page:
     """The page while it is served: what it says, and what the person wants."""
+
+    #: Addresses of its own forms, see ``take``.
+    forms: tuple[str, ...] = ()
 
     def __init__(self, fault: CannotStart) -> None:
         self.fault = fault
@@ -80,10 +87,10 @@ class Page:
         self.wish = wish
         self.asked.set()
 
-    def wait(self) -> Wish:
+    def wait(self, for_ever: bool = False) -> Wish:
         """What the person wants; to quit, where nobody has looked at the page for long."""
         while not self.asked.wait(LOOK_AROUND):
-            if time.monotonic() - self.last_seen > PATIENCE_SECONDS:
+            if not for_ever and time.monotonic() - self.last_seen > PATIENCE_SECONDS:
                 return Wish.QUIT
         return self.wish or Wish.QUIT
 
@@ -94,13 +101,25 @@ class Page:
             "steps": STEPS.get(self.fault.code, USUAL_STEPS),
             "folder": settings.DATA_DIR,
         }
-        return _render("failed_start.html", context)
+        return render("failed_start.html", context)
+
+    def take(self, _path: str, _fields: dict[str, str]) -> bytes | None:
+        """What was sent by a form of its own; the page to show, or None to go on with the start."""
+        return None
 
 
 @contextlib.contextmanager
-def page(sock: socket.socket, fault: CannotStart) -> Iterator[Page]:
+def page(
+    sock: socket.socket, fault: CannotStart, kind: Callable[[CannotStart], Page] = Page
+) -> Iterator[Page]:
     """Serve the page of a fault on a listening socket, which stays open afterwards."""
-    shown = Page(fault)
+    with serving(sock, kind(fault)) as shown:
+        yield shown
+
+
+@contextlib.contextmanager
+def serving(sock: socket.socket, shown: P) -> Iterator[P]:
+    """Serve a page on a listening socket, which stays open afterwards."""
     server = _Server(sock, shown)
     thread = threading.Thread(target=server.serve_forever, args=[0.05], daemon=True)
     thread.start()
@@ -158,18 +177,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(503, HTML, shown.html())
 
     def do_POST(self) -> None:
-        """The two buttons."""
-        self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 65536))
-        if not self._is_ours() or self.path not in ("/try-again", "/quit"):
+        """The two buttons, and what the page asks for."""
+        shown = self.server.shown
+        sent = self.rfile.read(min(int(self.headers.get("Content-Length") or 0), 65536))
+        if not self._is_ours() or self.path not in ("/try-again", "/quit", *shown.forms):
             self._answer(400, HTML, b"")
         elif self.path == "/quit":
-            self._answer(200, HTML, _render("ended.html", {}))
-            self.server.shown.ask(Wish.QUIT)
+            self._answer(200, HTML, render("ended.html", {}))
+            shown.ask(Wish.QUIT)
+        elif self.path in shown.forms and (again := shown.take(self.path, _fields(sent))):
+            shown.last_seen = time.monotonic()
+            self._answer(403, HTML, again)
         else:
             # First stop taking in requests: the browser's next one is for the next try to answer
             self.server.shutdown()
             self._answer(303, HTML, b"", ("Location", "/"))
-            self.server.shown.ask(Wish.TRY_AGAIN)
+            shown.ask(Wish.TRY_AGAIN)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: addresses that people type are nobody's business."""
@@ -177,6 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _is_ours(self) -> bool:
         """Asked by our own name (see settings.ALLOWED_HOSTS), and by no page of another site."""
         asked = self.headers.get("Host", "")
+        # Nobody's business but that of who sits here: not that of whom a proxy brings
+        if "Forwarded" in self.headers or "X-Forwarded-For" in self.headers:
+            return False
         name = asked.rpartition(":")[0] if asked.rpartition(":")[2].isdecimal() else asked
         own = f"http://{asked}"
         said = dict(self.headers.items())
@@ -199,7 +225,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def _render(template: str, context: dict[str, Any]) -> bytes:
+def _fields(sent: bytes) -> dict[str, str]:
+    """The fields of a form, each as it came first."""
+    with contextlib.suppress(ValueError):
+        found = parse_qs(sent.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
+        return {name: values[0] for name, values in found.items()}
+    return {}
+
+
+def render(template: str, context: dict[str, Any]) -> bytes:
+    """A page that stands alone, with sheet and picture in it."""
     # The page of the end is shown when nobody serves a sheet or a picture any more
     return render_to_string(
         template, {**context, "style": _static("clinic.css"), "mark": _static("icon.svg")}

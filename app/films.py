@@ -2,7 +2,8 @@
 
 A film is named by the SHA-256 of its bytes. It lies in a folder, the data directory's own or one
 that several machines share (``CLINIC_FILM_STORAGE``), or in any storage Django knows, such as an
-S3-compatible one. Rows come and go with transactions; a file is only removed once no row speaks of
+S3-compatible one. With encryption on (``app.vault``) those of the data directory are encrypted, and
+so are their names. Rows come and go with transactions; a file is only removed once no row speaks of
 it any more, and whoever removes or keeps one waits for its turn (``app.database.take_turns``).
 """
 
@@ -11,10 +12,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -23,7 +26,7 @@ from django.core.files import File
 from django.core.files.storage import Storage, storages
 from django.core.files.storage.handler import StorageHandler
 
-from app import options
+from app import options, vault
 from app.cxr.durable import sync_folder
 from app.options import Bucket
 
@@ -46,10 +49,13 @@ class Place(Protocol):
     def keep(self, temporary: Path, sha256: str, /) -> None:
         """Store a file of this machine; on return it outlives a power cut. Raises OSError."""
 
-    def local(self, sha256: str, /) -> contextlib.AbstractContextManager[Path]:
-        """A file of this machine to read the film from; of a film that is not there, no file is at
-        that path. Raises OSError.
+    def local(self, sha256: str, /) -> contextlib.AbstractContextManager[Path | bytes]:
+        """A file of this machine to read the film from, or what is in it; of a film that is not
+        there, no file is at that path. Raises OSError.
         """
+
+    def stored_at(self, sha256: str, /) -> float | None:
+        """When it was stored, in seconds since 1970; None where nobody knows. Raises OSError."""
 
     def is_kept(self, sha256: str, /) -> bool:
         """Whether it is there. Raises OSError."""
@@ -83,6 +89,10 @@ def place_at(storage: Path | Bucket) -> Place:
 
 def here() -> Place:
     """The place in the data directory, whatever the settings name."""
+    if vault.is_on():
+        from app.vault.place import SealedPlace
+
+        return SealedPlace(settings.DATA_DIR)
     return FolderPlace(settings.DATA_DIR)
 
 
@@ -99,11 +109,47 @@ def keep(temporary: Path, sha256: str) -> None:
     place().keep(temporary, sha256)
 
 
-def local(sha256: str) -> contextlib.AbstractContextManager[Path]:
-    """A file of this machine to read the film from, for as long as the context lasts; where the
-    film is not there, neither is the file. Never to be written to. Raises OSError.
+def local(sha256: str) -> contextlib.AbstractContextManager[Path | bytes]:
+    """A file of this machine to read the film from, for as long as the context lasts, or what is in
+    it where it is encrypted; where the film is not there, neither is the file. Never to be written
+    to. Raises OSError.
     """
     return place().local(sha256)
+
+
+def opened(film: Path | bytes) -> IO[bytes]:
+    """What ``local`` gave, as a file to read. Raises OSError."""
+    return io.BytesIO(film) if isinstance(film, bytes) else film.open("rb")
+
+
+def stored_at(sha256: str) -> datetime | None:
+    """When a film was stored; None where nobody knows. Raises OSError."""
+    seconds = place().stored_at(sha256)
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def receive(source: IO[bytes], temporary: Path) -> None:
+    """Write a film that comes in to a file of this machine, to be kept from there: encrypted where
+    films are, and on the disk itself. Raises what reading raises, and OSError.
+    """
+    with temporary.open("wb") as file:
+        if vault.is_on():
+            from app.vault import seal
+
+            seal.encrypt(vault.keys(), source, file)
+        else:
+            shutil.copyfileobj(source, file, CHUNK)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def received(temporary: Path) -> Path | bytes:
+    """Such a film, to be read. Raises OSError."""
+    if vault.is_on():
+        from app.vault import seal
+
+        return seal.opened(vault.keys(), temporary.read_bytes())
+    return temporary
 
 
 def is_kept(sha256: str) -> bool:
@@ -154,10 +200,14 @@ class FolderPlace:
             sync_folder(final.parent.parent.parent)
 
     @contextlib.contextmanager
-    def local(self, sha256: str) -> Iterator[Path]:
+    def local(self, sha256: str) -> Iterator[Path | bytes]:
         """The file itself."""
         self._look()
         yield self._file(sha256)
+
+    def stored_at(self, sha256: str) -> float | None:
+        """What the file system says."""
+        return self._file(sha256).stat().st_mtime
 
     def is_kept(self, sha256: str) -> bool:
         """Whether the file is there."""
@@ -211,8 +261,12 @@ class StoragePlace:
                 self._storage.delete(stored)
                 raise Unreachable(errno.EIO, "what was stored is not what was sent")
 
+    def stored_at(self, _sha256: str) -> float | None:
+        """Storages need not know."""
+        return None
+
     @contextlib.contextmanager
-    def local(self, sha256: str) -> Iterator[Path]:
+    def local(self, sha256: str) -> Iterator[Path | bytes]:
         """A copy, for a while; one that did not come whole is not handed out."""
         settings.TEMPORARY_DIR.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=settings.TEMPORARY_DIR, prefix="film-") as folder:

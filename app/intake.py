@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
@@ -168,21 +168,12 @@ def _copy_path(path: Path, target: Path) -> tuple[str, int]:
 
 def _copy(source: BinaryIO | Readable, target: Path) -> tuple[str, int]:
     """Copy within the limits and onto the disk itself; digest and size of what was copied."""
-    digest, size = hashlib.sha256(), 0
-    with _our_side(), target.open("wb") as sink:
-        while chunk := _read(source):
-            size += len(chunk)
-            if size > settings.MAX_FILM_BYTES:
-                raise _too_large()
-            if shutil.disk_usage(target.parent).free < settings.MIN_FREE_BYTES + len(chunk):
-                raise Rejected("disk_full")
-            digest.update(chunk)
-            sink.write(chunk)
-        sink.flush()
-        os.fsync(sink.fileno())
-    if size == 0:
+    coming = _Coming(source, target.parent)
+    with _our_side():
+        films.receive(cast("BinaryIO", coming), target)
+    if coming.size == 0:
         raise Rejected("empty")
-    return digest.hexdigest(), size
+    return coming.sha256, coming.size
 
 
 def _read(source: BinaryIO | Readable) -> bytes:
@@ -190,6 +181,33 @@ def _read(source: BinaryIO | Readable) -> bytes:
         return source.read(CHUNK)
     except OSError as error:
         raise Rejected("source_vanished") from error
+
+
+class _Coming:
+    """A film on its way in: how large it is by now, its digest, and whether there is room."""
+
+    def __init__(self, source: BinaryIO | Readable, folder: Path) -> None:
+        self._source, self._folder = source, folder
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def read(self, _size: int = CHUNK, /) -> bytes:
+        """The next bytes; raises Rejected."""
+        chunk = _read(self._source)
+        self.size += len(chunk)
+        if self.size > settings.MAX_FILM_BYTES:
+            raise _too_large()
+        with _our_side():
+            free = shutil.disk_usage(self._folder).free
+        if free < settings.MIN_FREE_BYTES + len(chunk):
+            raise Rejected("disk_full")
+        self._digest.update(chunk)
+        return chunk
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all so far."""
+        return self._digest.hexdigest()
 
 
 @contextmanager
@@ -215,7 +233,7 @@ def _keep(
 ) -> Receipt:
     from app.cxr.dicom_identity import read_identity  # pydicom comes with the first film
 
-    identity = read_identity(temporary)
+    identity = read_identity(films.received(temporary))
     try:
         # Inside the transaction: the same film may just be deleted, and its file with it
         with transaction.atomic():

@@ -7,13 +7,17 @@ next move begins anew. What is moved is not touched.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core.management.color import no_style
 from django.db import connection, connections, models, transaction
 
@@ -102,7 +106,7 @@ def _move_films(place: films.Place, watch: Watch) -> list[str]:
     missing = []
     for done, sha256 in enumerate(digests):
         watch("films", done, len(digests))
-        with films.here().local(sha256) as film:
+        with films.here().local(sha256) as stored, _file(stored) as film:
             if not film.is_file():
                 missing.append(sha256)
             elif not _has_arrived(place, sha256):
@@ -112,10 +116,22 @@ def _move_films(place: films.Place, watch: Watch) -> list[str]:
     return missing
 
 
+@contextlib.contextmanager
+def _file(stored: Path | bytes) -> Iterator[Path]:
+    """A film that is encrypted here, in the clear for as long as it is sent."""
+    if isinstance(stored, Path):
+        yield stored
+        return
+    with tempfile.TemporaryDirectory(dir=settings.TEMPORARY_DIR, prefix="film-") as folder:
+        file = Path(folder) / "film"
+        file.write_bytes(stored)
+        yield file
+
+
 def _has_arrived(place: films.Place, sha256: str) -> bool:
     if not place.is_kept(sha256):
         return False
-    with place.local(sha256) as film, film.open("rb") as file:
+    with place.local(sha256) as film, films.opened(film) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 

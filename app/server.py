@@ -11,15 +11,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.conf import settings
 from waitress import wasyncore
+from waitress.buffers import TempfileBasedBuffer
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.proxy_headers import proxy_headers_middleware
 from waitress.server import create_server
 from waitress.utilities import Error
+
+from app.vault import spool
 
 DEFAULT_PORT = 8765
 PORTS_TO_TRY = 100
@@ -75,6 +78,7 @@ def serving(sock: socket.socket, application: Callable[..., Any]) -> Iterator[th
     # Bodies are spooled where the films are kept, not in a /tmp that others look into
     settings.TEMPORARY_DIR.mkdir(parents=True, exist_ok=True)
     tempfile.tempdir = str(settings.TEMPORARY_DIR)
+    TempfileBasedBuffer.newfile = _spool  # waitress has no setting for it
     connections: dict[int, Any] = {}
     pages = create_server(
         _behind_proxy(application) if settings.TRUSTED_PROXY else application,
@@ -96,6 +100,10 @@ def serving(sock: socket.socket, application: Callable[..., Any]) -> Iterator[th
         # waitress ends when nothing is left to listen to; only its own thread may close that
         pages.trigger.pull_trigger(lambda: wasyncore.close_all(connections, ignore_all=True))
         thread.join(SECONDS_TO_CLOSE)
+
+
+def _spool(_buffer: TempfileBasedBuffer) -> IO[bytes]:
+    return spool.temporary()
 
 
 def _behind_proxy(application: Callable[..., Any]) -> Callable[..., Any]:

@@ -66,12 +66,17 @@ TEMPORARY_DIR = DATA_DIR / "tmp"
 BACKUP_DIR = DATA_DIR / "backups"
 LOG_DIR = DATA_DIR / "logs"
 FILE_UPLOAD_TEMP_DIR = TEMPORARY_DIR  # a patient's film has no business in the system's /tmp
+FILE_UPLOAD_HANDLERS = [
+    "django.core.files.uploadhandler.MemoryFileUploadHandler",
+    "app.vault.uploads.PassingFileHandler",
+]
 FILE_UPLOAD_PERMISSIONS = 0o600
 FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o700
 
 DATABASE_FILE = DATA_DIR / "clinic.sqlite3"
 _FILE = {
-    "ENGINE": "django.db.backends.sqlite3",
+    # Django's own for SQLite, unless the data are encrypted (app.vault)
+    "ENGINE": "app.vault.engine",
     "NAME": DATABASE_FILE,
     "OPTIONS": {
         # synchronous=FULL: in WAL mode NORMAL may lose the last commits in a power cut

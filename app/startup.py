@@ -1,7 +1,8 @@
 """From a double-click to the first page, in a fixed order, and back down again.
 
-Log, lock, restoration, key, port, database (repair, backup, migration), recovery, worker, backups,
-checks, server. What stops a start is a ``CannotStart`` with a sentence; nothing later runs.
+Log, lock, restoration, key, port, vault, database (repair, backup, migration), recovery, worker,
+backups, checks, server. What stops a start is a ``CannotStart`` with a sentence; nothing later
+runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -35,6 +37,7 @@ from app import (
     outbox,
     outside,
     server,
+    vault,
     watched_folder,
     window,
     worker,
@@ -51,8 +54,11 @@ from app.instance_lock import (
     page_address,
     write_atomically,
 )
-from app.models import AuditHead, Instance, Study
+from app.models import AuditEvent, AuditHead, Instance, Study
 from app.stop import CannotStart
+from app.unlock_page import EncryptingPage, UnlockPage
+from app.vault import convert, note, unlock
+from app.vault.note import State
 from app.window import Wish
 
 logger = logging.getLogger(__name__)
@@ -75,6 +81,7 @@ def serve(host: str, port: int | None, open_browser: bool, with_window: bool = F
     With a browser to show it in, what stops the start is explained there, and can be tried again.
     """
     refuse_other_computers(host)
+    vault.ask_by(None)  # a page does
     with contextlib.ExitStack() as kept:
         start = Start(host, port, open_browser, with_window, kept)
         while start.once() is Wish.TRY_AGAIN:
@@ -133,15 +140,18 @@ class Start:
     def _begin(self, lock: InstanceLock, held: contextlib.ExitStack) -> threading.Thread:
         """Everything that runs, put on ``held`` when all of it does; the thread of the pages."""
         logger.info("version %s starts", settings.VERSION)
-        for note in checks.notes():
-            logger.info(note)
+        for line in checks.notes():
+            logger.info(line)
         server.sweep_temporary(settings.TEMPORARY_DIR)
         put_restored_in_place()
         keep_secret_key()
         # Before the database is touched: a port that is taken stops the start
         sock = self._take_port(remember=True)
+        encrypted = self._open_vault(sock)
         mend_database()
         prepare_database()
+        if encrypted:
+            AuditEvent.record(None, "encryption_done", None, files=encrypted)
         prepare_films()
         Study.sweep_deleted()
         repair.note()
@@ -166,6 +176,24 @@ class Start:
             lock.announce(self._host, sock.getsockname()[1])
             held.enter_context(begun.pop_all())
         return pages
+
+    def _open_vault(self, sock: socket.socket) -> int:
+        """Get the keys where there is a vault, and encrypt what lies in the clear: how many."""
+        if not vault.waits() and not vault.is_on():
+            return 0
+        if vault.waits():
+            mend_database()  # while that can be done without a key
+        if not vault.is_open() and not unlock.from_file():
+            raise vault.Locked
+        with contextlib.ExitStack() as shown:
+            page = EncryptingPage()
+
+            def watch(done: int, total: int) -> None:
+                if not done:
+                    shown.enter_context(failed_start.serving(sock, page))
+                page.watch(done, total)
+
+            return encrypt_all(watch)
 
     def _take_port(self, remember: bool) -> socket.socket:
         if self._sock is None:
@@ -201,18 +229,20 @@ class Start:
         connections.close_all()
         if logging.getLogger().hasHandlers():
             logger.warning("stopped at the start: %s", fault)
-        if not self._open_browser or fault.exit_code == USAGE:
+        asks = fault.code == vault.LOCKED
+        if fault.exit_code == USAGE or not (self._open_browser or asks):
             raise fault
         wish = Wish.QUIT
         with contextlib.ExitStack() as shown:
             page = None
             with contextlib.suppress(CannotStart):
                 sock = self._take_port(remember=False)
-                page = shown.enter_context(failed_start.page(sock, fault))
+                kind = UnlockPage if asks else failed_start.Page
+                page = shown.enter_context(failed_start.page(sock, fault, kind))
                 if lock:
                     _announce(lock, self._host, sock)
                 if not self._browser_waits:
-                    outside.open_page(self._address)
+                    _say_where(self._address, self._open_browser)
             with stop_on_signals(), contextlib.suppress(SystemExit):
                 wish = self._wait_for_wish(fault, page)
         if wish is Wish.QUIT:
@@ -220,12 +250,15 @@ class Start:
         return wish
 
     def _wait_for_wish(self, fault: CannotStart, page: failed_start.Page | None) -> Wish:
-        shown = self._window(window.stopped(str(fault), self._address or None), lambda: 0)
+        words = window.stopped(str(fault), self._address or None)
+        if page and fault.code == vault.LOCKED:
+            words = window.locked(self._address)
+        shown = self._window(words, lambda: 0)
         if shown:
             with stop_on_signals(shown.end):
                 wish = shown.run(gone=lambda: bool(page and page.wish), at_end=lambda: None)
         elif page:
-            wish = page.wait()
+            wish = page.wait(for_ever=not self._open_browser)
         else:
             raise fault
         asked = page.wish if page else None
@@ -286,6 +319,22 @@ def work() -> None:
         while not stop.wait(3600):
             continue
     connections.close_all()
+
+
+def encrypt_all(watch: convert.Watch) -> int:
+    """Encrypt what lies in the clear, from the first time on; how many files there were."""
+    keys, kept = vault.keys(), note.read(settings.DATA_DIR)
+    try:
+        if kept and kept.state is not State.ON:
+            note.write(settings.DATA_DIR, replace(kept, state=State.ON))
+        return convert.encrypt(settings.DATA_DIR, keys, watch)
+    except convert.InUse as error:
+        raise fault_of(checks.Problem("database_in_use")) from error
+    except convert.NoRoom as error:
+        folder = {"folder": str(settings.DATA_DIR)}
+        raise fault_of(checks.Problem("disk_full", folder)) from error
+    except sqlite3.DatabaseError as error:
+        raise fault_of(checks.problem_of(error) or checks.damaged_database()) from error
 
 
 def refuse_other_computers(host: str) -> None:

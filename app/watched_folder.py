@@ -10,6 +10,7 @@ content at the next look, and goes to ``done``.
 from __future__ import annotations
 
 import contextlib
+import hmac
 import itertools
 import json
 import logging
@@ -26,7 +27,7 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.utils import timezone, translation
 
-from app import folders, intake
+from app import folders, intake, vault
 from app.cxr.durable import write_durably
 from app.folder_words import why_failed
 from app.models import Site, User
@@ -254,7 +255,7 @@ class Folder:
         """Why no picture can be had from a file: what is no film never enters the worklist."""
         from app.cxr.radiograph import UnreadableFilm, read_radiograph
 
-        if self._deaths.get(name, 0) >= MOST_DEATHS:
+        if self._deaths.get(_mark(name), 0) >= MOST_DEATHS:
             return Fate("ends_the_program")
         try:
             with self._survived(name):
@@ -272,7 +273,8 @@ class Folder:
         """Note what is being looked at, in case that ends the whole program."""
         note = settings.DATA_DIR / DEATHS
         with contextlib.suppress(OSError):
-            note.write_text(json.dumps({name: self._deaths.get(name, 0) + 1}), "utf-8")
+            deaths = {_mark(name): self._deaths.get(_mark(name), 0) + 1}
+            note.write_text(json.dumps(deaths), "utf-8")
         try:
             yield
         finally:
@@ -298,6 +300,15 @@ class Folder:
 def _is_due(sight: Sight, now: float) -> bool:
     still = SECONDS_STILL if sight.size else SECONDS_EMPTY
     return now - sight.since >= still and now >= sight.again_at
+
+
+def _mark(name: str) -> str:
+    """What stands for a file's name in the note; with encryption on it does not tell the name,
+    which may be a patient's.
+    """
+    if not vault.is_on():
+        return name
+    return hmac.digest(vault.keys().marks, name.encode("utf-8", "surrogatepass"), "sha256").hex()
 
 
 def _deaths_noted() -> dict[str, int]:

@@ -73,6 +73,15 @@ def stopped(sentence: str, address: str | None) -> Words:
     return Words(_("The program could not start"), sentence, address, is_fault=True)
 
 
+def locked(address: str) -> Words:
+    """The words of a program that waits for its passphrase."""
+    return Words(
+        _("The program asks for its passphrase"),
+        _("Enter it in the browser, at this address:"),
+        address,
+    )
+
+
 def open_window(words: Words, unfinished: Callable[[], int] = lambda: 0) -> Window | None:
     """The window; None where there is no screen to show it on, or no tkinter."""
     on_x11 = sys.platform not in ("win32", "darwin")

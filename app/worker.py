@@ -88,7 +88,7 @@ def _ask_for_patient(instance: Instance) -> None:
     learner.ask_about(instance)
 
 
-def analyse(film: Path, age_years: float | None) -> Analysis:
+def analyse(film: Path | bytes, age_years: float | None) -> Analysis:
     """The pure core's answer for a stored film, from the model that is switched on."""
     from app.cxr import analysis  # numpy and the decoders come with the first film, not before
 

@@ -86,6 +86,9 @@ PAGES = """
     backup-download     administer      backup-stage    administer
     backup-decide       administer      backup-seen     administer
     retention           administer      retention-delete administer
+    encryption          administer      encryption-prepare administer
+    encryption-confirm  administer      encryption-withdraw administer
+    encryption-change   administer      encryption-recovery administer
     account             view            remove-pin      view
     log-in-end          view            log-ins-end-others view
     lock                view            unlock          view

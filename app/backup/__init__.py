@@ -15,9 +15,12 @@ FOLDER = "clinic-backup"
 SUFFIX = ".clinicbackup"
 
 DATABASE = "clinic.sqlite3"
+#: Of a clinic whose data are encrypted, the key of its database. It is in no folder, only in here.
+DATABASE_KEY = "database.key"
 FILMS = "films"
 #: What else belongs to the clinic and not to the computer it is on. Left out: ports, logs, what is
-#: being received, and the key of the certificate for phones, which was promised to be in no backup.
+#: being received, the key of the certificate for phones, which was promised to be in no backup, and
+#: the vault: whoever restores a clinic on another computer has the passphrase of its backups.
 FILES = (
     "active.json",
     "audit.key",

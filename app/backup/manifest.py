@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from app.backup import DATABASE, FILES, FILMS, TREES
+from app.backup import DATABASE, DATABASE_KEY, FILES, FILMS, TREES
 from app.backup.faults import BackupFault
 
 FORMAT = 1
@@ -122,7 +122,7 @@ def is_ours(path: str) -> bool:
     if not all(_NAME.fullmatch(part) for part in parts) or len(parts) > MOST_DEEP:
         return False
     if len(parts) == 1:
-        return path == DATABASE or path in FILES
+        return path in (DATABASE, DATABASE_KEY, *FILES)
     return parts[0] in (*TREES, FILMS)
 
 

@@ -15,7 +15,6 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -140,8 +139,12 @@ def enter_again(digests: list[str], words: str) -> int:
 
     entered = 0
     for sha256 in digests:
-        with contextlib.suppress(intake.Rejected, OSError), films.local(sha256) as film:
-            came = datetime.fromtimestamp(film.stat().st_mtime, UTC)
+        with (
+            contextlib.suppress(intake.Rejected, OSError),
+            films.local(sha256) as stored,
+            films.opened(stored) as film,
+        ):
+            came = films.stored_at(sha256) or timezone.now()
             name = f"{timezone.localtime(came):%Y-%m-%d %H-%M}"
             belonging = intake.Belonging(sender=SENDER)
             receipt = intake.receive(film, name, Instance.Source.COMMAND, belonging)

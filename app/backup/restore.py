@@ -9,6 +9,7 @@ that can be taken twice, so a power cut in the middle is made good by the next s
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -19,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app import database
-from app.backup import DATABASE, FILES, FILMS, RESTORATION, TREES, outcome
+from app import database, vault
+from app.backup import DATABASE, DATABASE_KEY, FILES, FILMS, RESTORATION, TREES, outcome
 from app.backup.faults import BackupFault, over_here
 from app.backup.manifest import Entry, film_path
 from app.backup.outcome import COPY, REINDEX, RESTORE, Outcome
@@ -28,6 +29,8 @@ from app.backup.sources import Source
 from app.backup.store import digest_of, flushed
 from app.backup.write import RESERVE_BYTES, Watch, counts_and_films, unwatched
 from app.cxr.durable import sync_folder, write_durably
+from app.vault import cipher, seal, spool
+from app.vault.hierarchy import Keys
 
 NEW, NOTE = "restore.new", RESTORATION
 #: Where what was there before goes, by what is done.
@@ -94,7 +97,7 @@ def stage(
         try:
             damaged = _bring(source, target, watch)
             _verify_database(new / DATABASE, manifest.counts)
-            names = sorted({path.split("/")[0] for path in manifest.by_path})
+            names = sorted({path.split("/")[0] for path in manifest.by_path} - {DATABASE_KEY})
             staged = Staged(
                 STAGED,
                 manifest.made_at.isoformat(),
@@ -228,31 +231,107 @@ def _replaced(source: Source) -> list[str]:
 
 def _bring(source: Source, target: Path, watch: Watch) -> list[str]:
     """All of it; the digests of the films that could not be had whole."""
-    new, damaged = target / NEW, []
+    new, damaged, shelf = target / NEW, [], _Shelf.of(target)
     entries = source.manifest.entries
+    key = io.BytesIO()
     for done, entry in enumerate(entries):
         watch(done, len(entries))
         is_film = entry.path.startswith(f"{FILMS}/")
-        if is_film and _link(target / entry.path, new / entry.path, entry):
+        if is_film and shelf.link(target, new, entry.sha256, entry.size):
             continue
         try:
-            _extract(source, entry, new / entry.path)
+            if is_film:
+                shelf.put(source, entry, new)
+            elif entry.path == DATABASE_KEY:
+                source.extract(entry, key)
+            else:
+                _extract(source, entry, new / entry.path)
         except BackupFault as fault:
             if not is_film or fault.code != "damaged":
                 raise
             damaged.append(entry.sha256)
+    _rekey(new / DATABASE, key.getvalue() or None, shelf.keys)
     if not source.manifest.has_films:
         return damaged
-    return damaged + [sha for sha in source.manifest.missing if not _rescue(target, new, sha)]
+    missing = source.manifest.missing
+    return damaged + [sha for sha in missing if not shelf.link(target, new, sha)]
 
 
-def _rescue(target: Path, new: Path, sha256: str) -> bool:
-    """A film that the backup has not, from what is here."""
-    path = film_path(sha256)
-    with contextlib.suppress(OSError):
-        size = (target / path).stat().st_size
-        return _link(target / path, new / path, Entry(path, sha256, size, 0, ""))
-    return False
+@dataclass(frozen=True)
+class _Shelf:
+    """How films lie in a data directory: encrypted (``keys``), or as they are."""
+
+    keys: Keys | None
+
+    @staticmethod
+    def of(target: Path) -> _Shelf:
+        """That of the data directory of this process is the one whose keys can be had. In any other
+        films lie as they are until its own next start.
+        """
+        ours = vault.is_data_directory(target) and vault.is_on()
+        return _Shelf(vault.keys() if ours else None)
+
+    def path(self, folder: Path, sha256: str) -> Path:
+        """Where a film lies below a folder."""
+        if self.keys is None:
+            return folder / film_path(sha256)
+        name = seal.name_of(self.keys, sha256)
+        return folder / FILMS / name[:2] / name
+
+    def has(self, target: Path, entry: Entry) -> bool:
+        """Whether a file is a film that is there already."""
+        return entry.path.startswith(f"{FILMS}/") and self.path(target, entry.sha256).exists()
+
+    def link(self, target: Path, new: Path, sha256: str, size: int | None = None) -> bool:
+        """Give a film that is here and whole a second name; False where it is not, or cannot be."""
+        here, there = self.path(target, sha256), self.path(new, sha256)
+        try:
+            if not self._is_whole(here, sha256, size):
+                return False
+            there.parent.mkdir(parents=True, exist_ok=True)
+            os.link(here, there)
+        except OSError:
+            return False
+        return True
+
+    def put(self, source: Source, entry: Entry, new: Path) -> None:
+        """Bring a film over; raises BackupFault, OSError."""
+        path = self.path(new, entry.sha256)
+        if self.keys is None:
+            _extract(source, entry, path)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with spool.temporary() as passing:
+            source.extract(entry, passing)
+            if passing.seek(0, os.SEEK_END) != entry.size:
+                raise BackupFault("damaged")
+            passing.seek(0)
+            seal.put(self.keys, passing, path)
+
+    def _is_whole(self, here: Path, sha256: str, size: int | None) -> bool:
+        if self.keys is not None:
+            content = seal.decrypt(self.keys, here, sha256)
+            return size in (None, len(content))
+        found, digest = digest_of(here)
+        return digest == sha256 and size in (None, found)
+
+
+def _rekey(file: Path, key: bytes | None, keys: Keys | None) -> None:
+    """Put a database that came under ``key`` under ours, or in the clear where we have none. One
+    that came without is in the clear, or a copy of our own. Raises sqlite3.Error, OSError.
+    """
+    ours = keys.database if keys else None
+    if key is None and not cipher.is_plain(file) and vault.is_on():
+        key = vault.keys().database
+    if key == ours:
+        return
+    changed = file.with_name(f"{file.name}.changed")
+    try:
+        cipher.export(file, key, changed, ours)
+    except sqlite3.Error as error:
+        changed.unlink(missing_ok=True)
+        raise BackupFault("damaged") from error
+    changed.replace(file)
 
 
 def _extract(source: Source, entry: Entry, path: Path) -> None:
@@ -267,18 +346,6 @@ def _extract(source: Source, entry: Entry, path: Path) -> None:
     except BackupFault:
         path.unlink(missing_ok=True)
         raise
-
-
-def _link(here: Path, there: Path, entry: Entry) -> bool:
-    """Give a film that is here and whole a second name; False where it is not, or cannot be."""
-    try:
-        if digest_of(here) != (entry.size, entry.sha256):
-            return False
-        there.parent.mkdir(parents=True, exist_ok=True)
-        os.link(here, there)
-    except OSError:
-        return False
-    return True
 
 
 def _verify_database(file: Path, counts: dict[str, int]) -> None:
@@ -296,11 +363,8 @@ def _verify_database(file: Path, counts: dict[str, int]) -> None:
 
 
 def _check_room(source: Source, target: Path) -> None:
-    need = sum(
-        entry.size
-        for entry in source.manifest.entries
-        if not (entry.path.startswith(f"{FILMS}/") and (target / entry.path).exists())
-    )
+    shelf = _Shelf.of(target)
+    need = sum(entry.size for entry in source.manifest.entries if not shelf.has(target, entry))
     if shutil.disk_usage(target).free < need + RESERVE_BYTES:
         raise BackupFault("no_room_here")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from app.backup.faults import BackupFault
 from app.backup.manifest import Entry, Manifest
 from app.backup.store import KEY, SETS, Store, digest_of
 from app.backup.write import Digested, counts_and_films
+from app.vault import spool
 
 
 class Source(Protocol):
@@ -125,7 +125,7 @@ def opened(path: Path, secret: str, temporary: Path) -> Iterator[Source]:
         yield StoreSource(store, manifest, store.unlock(secret))
     elif path.is_file() and path.name.endswith(SUFFIX):
         temporary.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=temporary) as packed:
+        with spool.temporary(temporary) as packed:
             _decrypt(path, secret, packed)
             yield FileSource(packed)
     elif path.is_file() and path.suffix == ".sqlite3":

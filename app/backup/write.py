@@ -20,12 +20,13 @@ from typing import IO, TYPE_CHECKING
 
 import pyrage
 
-from app import database
-from app.backup import DATABASE, FILES, TREES, keys, rotation
+from app import database, films, vault
+from app.backup import DATABASE, DATABASE_KEY, FILES, TREES, keys, rotation
 from app.backup.faults import BackupFault, over_here, over_there
 from app.backup.manifest import Entry, Manifest, film_path, is_ours
 from app.backup.note import Note
 from app.backup.store import CHUNK, PART, Store, digest_of, flushed, moment_of, sweep
+from app.vault import cipher
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -54,12 +55,12 @@ def unwatched(_done: int, _of: int) -> None:
 
 @dataclass(frozen=True)
 class Piece:
-    """A file that belongs into the backup: its path below the data directory, and where it is;
-    None of a film, which may be kept elsewhere.
+    """A file that belongs into the backup: its path below the data directory, and where it is, or
+    what is in it; None of a film, which may be kept elsewhere.
     """
 
     path: str
-    file: Path | None
+    file: Path | bytes | None
     sha256: str
     size: int
 
@@ -72,7 +73,7 @@ class Clinic:
     temporary: Path
     program: str
     #: A film's file on this machine, for a while.
-    film: Callable[[str], contextlib.AbstractContextManager[Path]]
+    film: Callable[[str], contextlib.AbstractContextManager[Path | bytes]]
 
 
 def back_up(store: Store, note: Note, clinic: Clinic, watch: Watch = unwatched) -> Manifest:
@@ -84,14 +85,14 @@ def back_up(store: Store, note: Note, clinic: Clinic, watch: Watch = unwatched) 
     recipient = keys.recipient(note.public)
     with copied_database(clinic) as copy:
         counts, digests = counts_and_films(copy)
-        pieces = [_piece(DATABASE, copy), *small_files(clinic.data_directory)]
-        films = [Piece(film_path(sha), None, sha, size) for sha, size in digests]
+        pieces = [*database_pieces(copy), *small_files(clinic.data_directory)]
+        pictures = [Piece(film_path(sha), None, sha, size) for sha, size in digests]
         before = store.newest()
         bringer = _Bringer(store, recipient, clinic, before.by_path if before else {})
-        bringer.check_room([*pieces, *films])
+        bringer.check_room([*pieces, *pictures])
         entries, missing = [], []
-        for done, piece in enumerate([*pieces, *films]):
-            watch(done, len(pieces) + len(films))
+        for done, piece in enumerate([*pieces, *pictures]):
+            watch(done, len(pieces) + len(pictures))
             if entry := bringer.bring(piece):
                 entries.append(entry)
             elif piece.file is None:
@@ -153,6 +154,17 @@ def counts_and_films(copy: Path) -> tuple[dict[str, int], list[tuple[str, int]]]
         }
         films = read.execute("SELECT sha256, size_bytes FROM clinic_instance ORDER BY id")
         return counts, [(str(sha), int(size)) for sha, size in films]
+
+
+def database_pieces(copy: Path) -> list[Piece]:
+    """A copy of the database and, where it is encrypted, its key: the copy stays as it is on this
+    disk, and the key is only in what is encrypted anew. Raises OSError.
+    """
+    piece = _piece(DATABASE, copy)
+    if cipher.is_plain(copy):
+        return [piece]
+    key = vault.keys().database
+    return [piece, Piece(DATABASE_KEY, key, hashlib.sha256(key).hexdigest(), len(key))]
 
 
 def small_files(data_directory: Path) -> Iterator[Piece]:
@@ -220,7 +232,7 @@ class _Bringer:
         with contextlib.ExitStack() as held:
             try:
                 file = piece.file or held.enter_context(self._clinic.film(piece.sha256))
-                source = held.enter_context(file.open("rb"))
+                source = held.enter_context(films.opened(file))
             except OSError:
                 return None
             return self._encrypt(piece, source, target)

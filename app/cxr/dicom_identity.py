@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 _PREAMBLE = 128
@@ -40,19 +41,25 @@ class Identity:
     accession_number: str = ""
 
 
-def read_identity(path: Path) -> Identity:
+def read_identity(source: Path | bytes) -> Identity:
     """The identity of a file; an empty one where it is no DICOM file or says nothing usable."""
     try:
-        with path.open("rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             if file.read(_PREAMBLE + len(_PREFIX))[_PREAMBLE:] != _PREFIX:
                 return Identity()
-        # To look into a deflated one is to inflate it, to whatever size it has
-        if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            return Identity()
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+            meta = read_dataset(file, False, True, stop_when=_is_past_meta_information)
+            # To look into a deflated one is to inflate it, to whatever size it has
+            if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                return Identity()
+            file.seek(0)
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
         return identity_of(header)
     except Exception:  # noqa: BLE001 - whatever is wrong with the file, its analysis will say it
         return Identity()
+
+
+def _is_past_meta_information(tag: int, _vr: str | None, _length: int) -> bool:
+    return tag >> 16 != 2  # PS3.10, 7.1
 
 
 def identity_of(header: Dataset) -> Identity:

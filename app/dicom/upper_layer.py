@@ -25,8 +25,9 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
 
-from app import server
+from app import server, vault
 from app.cxr.dicom_identity import is_uid
+from app.vault import spool
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -71,9 +72,7 @@ class IncomingFilm:
         self.transfer_syntax = transfer_syntax
         self.size = 0
         self.fault = "" if is_uid(sop_class) and is_uid(sop_instance) else "no_uid"
-        folder = str(settings.TEMPORARY_DIR)
-        spool = SpooledTemporaryFile(IN_MEMORY, dir=folder)  # noqa: SIM115 - see close
-        self.file = cast(BinaryIO, spool)
+        self.file = _passing_file()
         #: Where the data set begins, behind the file meta information.
         self.data_set_at = 0
         if not self.fault:
@@ -124,6 +123,13 @@ class IncomingFilm:
         self.fault = self.fault or fault
         self.file.seek(0)
         self.file.truncate()
+
+
+def _passing_file() -> BinaryIO:
+    if vault.is_on():
+        return cast(BinaryIO, spool.temporary())
+    folder = str(settings.TEMPORARY_DIR)
+    return cast(BinaryIO, SpooledTemporaryFile(IN_MEMORY, dir=folder))  # see IncomingFilm.close
 
 
 class Messages(DIMSEServiceProvider):

@@ -61,11 +61,11 @@ def _of_film(film: Instance, site: Site, reading: Reading | None) -> Sequence[Da
     root = clinic_root(site)
     equipment = _equipment(site, root)
     try:
-        with films.local(film.sha256) as path:
-            radiograph = read_radiograph(path)
+        with films.local(film.sha256) as stored:
+            radiograph = read_radiograph(stored)
             is_picture = not radiograph.sop_instance_uid
-            source = None if is_picture else _header_of(path)
-            lossy = is_picture and _was_lossy(path)
+            source = None if is_picture else _header_of(stored)
+            lossy = is_picture and _was_lossy(stored)
     except (OSError, UnreadableFilm) as error:
         for_good = not isinstance(error, films.Unreachable)
         raise NotSent("film_missing", for_good=for_good) from error
@@ -85,13 +85,14 @@ def _of_film(film: Instance, site: Site, reading: Reading | None) -> Sequence[Da
     ]
 
 
-def _header_of(film: Path) -> Dataset:
+def _header_of(film: Path | bytes) -> Dataset:
     """What a stored film's header says; its size was looked at when it was analysed."""
-    return pydicom.dcmread(film, stop_before_pixels=True, force=True)
+    with films.opened(film) as file:
+        return pydicom.dcmread(file, stop_before_pixels=True, force=True)
 
 
-def _was_lossy(film: Path) -> bool:
-    with Image.open(film) as picture:
+def _was_lossy(film: Path | bytes) -> bool:
+    with films.opened(film) as file, Image.open(file) as picture:
         return picture.format in ("JPEG", "MPO", "WEBP")
 
 

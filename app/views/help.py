@@ -34,6 +34,7 @@ TOPICS = (
     Topic("readings", _("Readings by people"), _("Writing down your own conclusion"), "read"),
     Topic("viewer", _("The viewer"), _("Looking closely, and comparing"), "viewer"),
     Topic("roles", _("Who may do what"), _("Roles, log-in, and the record"), "lock"),
+    Topic("encryption", _("Encryption"), _("If the computer is stolen"), "lock"),
     Topic("backups", _("Backups"), _("Not losing anything"), "folder-in"),
     Topic("updates", _("Updates"), _("A newer program, a newer model"), "waiting"),
     Topic(

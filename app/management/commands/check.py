@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from app import checks, diagnostics, startup
+from app import checks, diagnostics, startup, vault
 from app.audit import check as record
 from app.stop import CannotStart
+
+
+def _found(look: Iterable[Callable[[], checks.Problem | None]]) -> list[checks.Problem]:
+    """What is wrong; where the data are encrypted and nobody gives the passphrase, that."""
+    found = []
+    for check in look:
+        try:
+            problem = check()
+        except vault.Locked:
+            problem = checks.Problem("locked")
+        if problem and problem not in found:
+            found.append(problem)
+    return found
 
 
 class Command(BaseCommand):
@@ -29,7 +43,7 @@ class Command(BaseCommand):
         # Not if the folder cannot be made or written in: then that is what there is to tell
         unusable = startup.make_data_directory()
         look = (*checks.THOROUGH, record.of_installation)
-        found = [unusable] if unusable else [p for check in look if (p := check())]
+        found = [unusable] if unusable else _found(look)
         if options["diagnostics"]:
             self._write(options["diagnostics"], found)
         if not found:

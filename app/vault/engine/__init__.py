@@ -1,0 +1,1 @@
+"""Django's SQLite, and SQLCipher's where the data are encrypted: decided at each connection."""
