@@ -57,8 +57,8 @@ SENTENCES: dict[str, Promise] = {
         "What is stored is safe; no film is taken in or answered until then."
     ),
     "locked": _(
-        "Fault LOCKED: the data are encrypted, and the passphrase was not given. What is stored was "
-        "not looked at."
+        "Fault LOCKED: the data are encrypted, and the passphrase was not given. What is stored "
+        "was not looked at."
     ),
     "database_damaged": _(
         "Fault DATABASE: the database %(file)s is damaged, and there is no whole copy of it in the "
