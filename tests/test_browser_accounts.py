@@ -91,6 +91,9 @@ class TestWizard:
         page.get_by_label("Password", exact=True).fill(PASSWORD)
         page.get_by_label("The password again").fill(PASSWORD)
         page.get_by_role("button", name="Begin").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Recovery code")
+        assert not overflows(page)
+        page.get_by_role("button", name="I have written it down").click()
 
         expect(page.get_by_text("Put chest films here")).to_be_visible()
         expect(page.locator(".menu__button")).to_contain_text("amina")
@@ -120,6 +123,10 @@ class TestWizard:
         page.keyboard.type(PASSWORD)
         keys(page, "Tab")
         page.keyboard.type(PASSWORD)
+        keys(page, "Enter")
+        written = page.get_by_role("button", name="I have written it down")
+        expect(written).to_be_visible()
+        written.focus()
         keys(page, "Enter")
 
         expect(page.get_by_text("Put chest films here")).to_be_visible()
