@@ -384,7 +384,11 @@ def test_an_entry_survives_its_way_through_a_page():
     )
 
 
-@pytest.mark.parametrize("token", ["", "x", signing.dumps({"name": "x"}, salt="another")])
+@pytest.mark.parametrize(
+    "token",
+    ["", "x", signing.dumps({"name": "x"}, salt="another")],
+    ids=["nothing", "nonsense", "of another seal"],
+)
 def test_an_entry_that_is_not_ours_is_none(token):
     assert scheduled.unseal(token) is None
     assert not scheduled.Order.of(token)
