@@ -117,7 +117,7 @@ def local(sha256: str) -> contextlib.AbstractContextManager[Path | bytes]:
     return place().local(sha256)
 
 
-def opened(film: Path | bytes) -> IO[bytes]:
+def opened(film: Path | bytes) -> io.BytesIO | io.BufferedReader:
     """What ``local`` gave, as a file to read. Raises OSError."""
     return io.BytesIO(film) if isinstance(film, bytes) else film.open("rb")
 

@@ -19,7 +19,6 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -326,7 +325,7 @@ def encrypt_all(watch: convert.Watch) -> int:
     keys, kept = vault.keys(), note.read(settings.DATA_DIR)
     try:
         if kept and kept.state is not State.ON:
-            note.write(settings.DATA_DIR, replace(kept, state=State.ON))
+            note.write(settings.DATA_DIR, kept.turned_on())
         return convert.encrypt(settings.DATA_DIR, keys, watch)
     except convert.InUse as error:
         raise fault_of(checks.Problem("database_in_use")) from error

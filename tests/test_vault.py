@@ -422,6 +422,17 @@ class TestFilms:
         assert not films.is_kept(instance.sha256)
 
     @pytest.mark.django_db
+    def test_the_browser_keeps_no_picture_of_it(self, client, site, data_dir, opened):
+        instance = take_in(film_bytes(4)).instances.get()
+        for path in (
+            f"/films/{instance.pk}.png?v={instance.sha256[:16]}",
+            f"/films/{instance.pk}.png",
+        ):
+            shown = client.get(path)
+            assert shown.status_code == 200
+            assert "no-store" in shown.headers["Cache-Control"]
+
+    @pytest.mark.django_db
     def test_one_that_is_too_large_or_vanishes_leaves_nothing(self, data_dir, opened, settings):
         settings.MAX_FILM_BYTES = 1000
 

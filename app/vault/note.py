@@ -52,6 +52,10 @@ class Vault:
         """The keys, by the recovery key. Raises WrongKey."""
         return hierarchy.by_recovery(self.name, self.by_recovery, line, self.films)
 
+    def turned_on(self) -> Vault:
+        """The same, and what is stored is encrypted from now on."""
+        return replace(self, state=State.ON)
+
     def with_passphrase(self, opened: Keys, passphrase: str) -> Vault:
         """The same under another passphrase: only the master key is wrapped anew."""
         cost = _new_cost()

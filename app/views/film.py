@@ -6,11 +6,15 @@ from collections.abc import Callable
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
-from django.utils.cache import get_conditional_response, patch_cache_control
+from django.utils.cache import (
+    add_never_cache_headers,
+    get_conditional_response,
+    patch_cache_control,
+)
 from django.utils.http import quote_etag
 from django.views.decorators.http import require_safe
 
-from app import films
+from app import films, vault
 from app.access import Permission, requires, user_of
 from app.models import AuditEvent, Instance
 
@@ -98,6 +102,8 @@ def kept(
 ) -> HttpResponse:
     """A picture for this browser alone, kept for good under its version, else asked for every time.
 
+    Where films are encrypted on the disk, the browser's own folder on it is to hold none either.
+
     ``draw`` is only called when the browser has no such version yet.
     """
     etag = quote_etag(version)
@@ -105,7 +111,9 @@ def kept(
     if response is None:
         response = HttpResponse(draw(), content_type=kind)
     response["ETag"] = etag
-    if request.GET.get("v") == version:
+    if vault.is_on():
+        add_never_cache_headers(response)
+    elif request.GET.get("v") == version:
         patch_cache_control(response, private=True, max_age=365 * 24 * 3600, immutable=True)
     else:
         patch_cache_control(response, private=True, no_cache=True)
