@@ -172,7 +172,9 @@ def _write(model: type[models.Model], chunk: list[models.Model]) -> int:
     if chunk:
         # ``raw``, as fixtures are loaded: else “now” would be put where a field does that by itself
         fields = model._meta.concrete_fields
-        model._base_manager.using("default")._insert(chunk, fields, using="default", raw=True)
+        model._base_manager.using("default")._insert(  # type: ignore[attr-defined]
+            chunk, fields, using="default", raw=True
+        )
     chunk.clear()
     return written
 

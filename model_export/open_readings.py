@@ -96,7 +96,10 @@ def _unpack(plain: IO[bytes], folder: Path) -> int:
 def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if archive.getinfo(name).file_size > limit:
         raise NotOpened(f"{name} is too large")
-    return archive.read(name)
+    try:
+        return archive.read(name)
+    except OSError as error:  # an offset before the beginning of the file
+        raise NotOpened("what is encrypted in it is damaged") from error
 
 
 def _rows(archive: zipfile.ZipFile, site: str, folder: Path) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -69,7 +70,9 @@ class Server:
 
     def _run(self, name: str, *arguments: str) -> None:
         # The server refuses to be run by root
-        as_user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+        as_user: dict[str, Any] = (
+            {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
+        )
         found = program(name)
         assert found, name
         subprocess.run([found, *arguments], check=True, stdout=subprocess.DEVNULL,

@@ -79,7 +79,7 @@ class TestProgress:
 
     def test_a_last_film_that_is_answered_while_it_looks_ends_the_batch(self):
         (last,) = taken_in(1)
-        asked = []
+        asked: list[str] = []
 
         def answer_meanwhile(execute, sql, params, many, context):
             result = execute(sql, params, many, context)

@@ -250,7 +250,8 @@ class TestCookies:
         session = client.session
         session["planted"] = True
         session.save()
-        client.cookies["clinic_session"] = planted = session.session_key
+        planted = session.session_key or ""
+        client.cookies["clinic_session"] = planted
         token = client.cookies["clinic_csrf"].value
 
         client.post("/log-in", {"username": "amina", "password": PASSWORD})

@@ -171,7 +171,7 @@ class TestIntake:
                     folder.mkdir()
                 with ThreadPoolExecutor() as pool:
                     # Each film comes by both doors
-                    list(pool.map(lambda pair: upload(*pair, 15), zip(doors, folders, strict=True)))
+                    list(pool.map(upload, doors, folders, [15, 15]))
 
         assert district.states() == {"waiting": 15}
         numbers = [number for (number,) in district.ask("SELECT number FROM clinic_study")]

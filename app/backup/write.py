@@ -237,7 +237,9 @@ class _Bringer:
                 return None
             return self._encrypt(piece, source, target)
 
-    def _encrypt(self, piece: Piece, source: IO[bytes], target: Path) -> Entry | None:
+    def _encrypt(
+        self, piece: Piece, source: IO[bytes] | io.BufferedIOBase, target: Path
+    ) -> Entry | None:
         part = target.with_name(target.name + PART)
         with over_there():
             self._store.look()
@@ -264,7 +266,7 @@ def stored(entry: Entry) -> tuple[int, str]:
 class Digested(io.BufferedIOBase):
     """An open file, with size and digest of what has gone through it, and what went wrong."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes] | io.BufferedIOBase) -> None:
         super().__init__()
         self._file, self._digest = file, hashlib.sha256()
         self.size = 0

@@ -23,7 +23,8 @@ def choose_language(request: HttpRequest) -> HttpResponse:
         user.language = language
         user.save(update_fields=["language"])
     onward = request.POST.get("next", "")
-    if not url_has_allowed_host_and_scheme(onward, {request.get_host()}, request.is_secure()):
+    is_ours = url_has_allowed_host_and_scheme(onward, {request.get_host()}, request.is_secure())
+    if not (is_ours and onward.startswith("/")):
         onward = "/"
     response = redirect(onward)
     response.set_cookie(

@@ -1,0 +1,53 @@
+"""What fuzzing found (tests/fuzz), each as a test of its own."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from io import BytesIO
+
+import pyrage
+import pytest
+from django.test import Client
+
+from model_export.open_readings import NotOpened, open_readings
+from tests.people import browser
+
+WORDS = ["0", "site", "clinic:worklist", "people"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("word", WORDS)
+def test_a_word_to_go_on_to_is_no_address_of_ours(word, site):
+    """Once a 500: ``redirect`` takes a word without a slash for the name of a page."""
+    client = browser("clinician")
+
+    assert client.post("/language", {"language": "fr", "next": word})["Location"] == "/"
+    assert client.get("/log-in", {"next": word})["Location"] == "/"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("end", ["%0A", "%C2%85", "%0A%0A"])
+def test_an_address_of_the_interface_with_a_line_end_is_answered_in_json(end, site):
+    """Once a page, because ``<path:rest>`` stops at a line end."""
+    for path in (f"/api/v1/studies/1{end}", f"/api/v1/{end}", f"/api/v1/x{end}y"):
+        response = Client().get(path)
+
+        assert response["Content-Type"].partition(";")[0] == "application/json", path
+        assert response.status_code in (401, 404)
+
+
+def test_a_contribution_with_an_offset_before_its_beginning_is_damaged(tmp_path):
+    """Once an OSError, because ``zipfile`` seeks where the directory says."""
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("contribution.json", b"{}")
+    content = bytearray(file.getvalue())
+    (start,) = struct.unpack_from("<I", content, len(content) - 6)
+    struct.pack_into("<I", content, len(content) - 6, start + 40)  # the directory, said to be later
+    identity = pyrage.x25519.Identity.generate()
+    sealed = tmp_path / "june.clinicreadings"
+    sealed.write_bytes(pyrage.encrypt(bytes(content), [identity.to_public()]))
+
+    with pytest.raises(NotOpened, match="damaged"):
+        open_readings(sealed, identity, tmp_path / "out")
