@@ -246,8 +246,16 @@ def _static(name: str) -> str:
 
 
 def _policy() -> str:
-    """That of all pages, and for these the one sheet and the one picture that stand in them."""
+    """That of all pages, and for these the one sheet and the one picture that stand in them.
+
+    Their forms may end at another port: where the program runs already, the browser is sent on.
+    """
     sheet = base64.b64encode(hashlib.sha256(_static("clinic.css").encode()).digest()).decode()
-    return doors.POLICY.replace("style-src 'self'", f"style-src 'sha256-{sheet}'").replace(
-        "img-src 'self'", "img-src data:"
-    )
+    policy = doors.POLICY
+    for ours, here in {
+        "style-src 'self'": f"style-src 'sha256-{sheet}'",
+        "img-src 'self'": "img-src data:",
+        "form-action 'self'": "form-action 'self' http://127.0.0.1:* http://localhost:*",
+    }.items():
+        policy = policy.replace(ours, here)
+    return policy

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from app import checks, database, failed_start, lan, server, startup, worker
+from app import checks, database, failed_start, lan, outbox, server, startup, worker
 from app.failed_start import STEPS, page, send_on
 from app.instance_lock import InstanceLock
 from app.models import Study
@@ -213,6 +213,8 @@ class TestWhatStopsAStart:
         before = threading.active_count()
         monkeypatch.setattr(startup, "start_log", lambda _: None)
         monkeypatch.setattr(startup, "prepare_database", lambda: None)
+        monkeypatch.setattr(startup, "prepare_films", lambda: None)
+        monkeypatch.setattr(outbox.Sender, "kept", lambda _: nullcontext())
         monkeypatch.setattr(Study, "sweep_deleted", lambda: None)
         monkeypatch.setattr(lan.door, "kept_for", lambda _: nullcontext())
         monkeypatch.setattr(worker, "recover", lambda **_: None)
