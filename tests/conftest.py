@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+# First: TensorFlow offers the symbols of its own SQLite to all that is loaded after it
+import sqlcipher3  # type: ignore[import-untyped]  # noqa: F401
 from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
