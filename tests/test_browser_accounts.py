@@ -258,7 +258,7 @@ class TestHelp:
         for name in HELP:
             page.goto(f"/help/{name}")
             page.evaluate("document.querySelectorAll('img').forEach(i => { i.loading = 'eager'; })")
-            page.wait_for_function("[...document.images].every(i => i.complete)")
+            page.evaluate("Promise.allSettled([...document.images].map(i => i.decode()))")
 
             assert not overflows(page), name
             broken = "[...document.images].filter(i => !i.naturalWidth).map(i => i.src)"

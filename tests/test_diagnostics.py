@@ -66,7 +66,7 @@ class TestWhatItHolds:
     def test_the_faults_that_were_found_in_the_words_of_the_program(self, clinic):
         assert "Fault MODEL" in diagnostics.report()
         assert "Fault DISK" in diagnostics.report(
-            [checks.Problem("disk_nearly_full", {"free": "1"})]
+            [checks.Problem("disk_nearly_full", {"free": "1", "reserve": "500"})]
         )
         assert "it is so" in diagnostics.report(fault="Fault DATA: it is so")
 

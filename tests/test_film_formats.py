@@ -865,8 +865,9 @@ class TestModelInput:
 
 def carried_files() -> list[str]:
     """The files pydicom itself carries; those it would fetch are left alone."""
-    folder = Path(pydicom.__file__).parent / "data"
-    return sorted(name for name in get_testdata_files("**/*.dcm") if folder in Path(name).parents)
+    folder = (Path(pydicom.__file__).parent / "data").resolve()
+    found = get_testdata_files("**/*.dcm")
+    return sorted(name for name in found if folder in Path(name).resolve().parents)
 
 
 class TestPydicomsOwnFiles:

@@ -9,11 +9,14 @@ import shlex
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuf.api.metadata import Metadata, Root
 
+from app.cxr.release import Release
 from app.updates.refused import UpdateRefused
+from app.updates.shadow import digest_of
 from app.updates.verify import Trust, open_update, remember
 from tests.publishing import PASSPHRASE, keys, publish, stage
 from tests.tiny_release import make_release
@@ -229,6 +232,13 @@ def test_a_secret_would_be_found(ceremony):
     assert SECRET.search((ceremony.keys / "root-1.pem").read_text())
 
 
+def accepted_comparison(release: Path) -> dict[str, Any]:
+    """What compare would write of a first release."""
+    new = {"digest": digest_of(Release.load(release))}
+    verdict = {"accepted": True, "reasons": []}
+    return {"old": {"digest": "of none"}, "new": new, "verdict": verdict}
+
+
 def test_every_command_of_the_manual_works_in_its_order(root, tmp_path):
     """What stands in the publisher's half of docs/updates.md between ``` marks, run as it is."""
     manual = (root / "docs" / "updates.md").read_text(encoding="utf-8")
@@ -245,8 +255,9 @@ def test_every_command_of_the_manual_works_in_its_order(root, tmp_path):
     assert any(" publish " in line for line in commands)
     make_release(tmp_path / "release")
     (tmp_path / "notes.txt").write_text("Better.")
+    (tmp_path / "comparison.json").write_text(json.dumps(accepted_comparison(tmp_path / "release")))
     for line in commands:
-        places = ("publisher", "stick-of-", "release", "notes.txt", "chest-lite0")
+        places = ("publisher", "stick-of-", "release", "notes.txt", "comparison", "chest-lite0")
         there = [
             str(tmp_path / word)
             if word.startswith(places) and not re.fullmatch(r"release-\d", word)

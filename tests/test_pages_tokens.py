@@ -185,12 +185,13 @@ class TestReference:
         for name in ("probability", "peak", "patient_number", "before_answer", "request_id"):
             assert f"<code>{name}" in html
 
-    def test_it_asks_no_other_host_and_needs_no_script(self, client):
+    def test_it_asks_no_other_host_and_needs_no_script_but_that_of_the_lock(self, client):
         response = client.get(reverse("api-docs"))
 
         html = response.content.decode()
         assert not re.findall(r'(?:src|href)="(?:https?:)?//', html)
-        assert "<script" not in html
+        assert re.findall(r'<script[^>]*src="([^"]*)"', html) == ["/static/clinic/lock.js"]
+        assert html.count("<script") == 1
 
     def test_it_leads_to_the_description_that_programs_read(self, client):
         assert (

@@ -254,7 +254,7 @@ class TestErrorPages:
         response = client.get("/", headers={"Host": "elsewhere.example"})
 
         assert response.status_code == 400
-        assert "could not be understood" in response.content.decode()
+        assert "not part of the program" in response.content.decode()
 
     def test_it_has_words_for_a_page_that_is_closed(self, rf):
         from django.views.defaults import permission_denied

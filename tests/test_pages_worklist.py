@@ -117,7 +117,7 @@ class TestList:
             page(client)
 
     def test_it_says_what_is_wrong_with_the_program(self, client, monkeypatch):
-        problem = checks.Problem("disk_nearly_full", {"free": "12"})
+        problem = checks.Problem("disk_nearly_full", {"free": "12", "reserve": "500"})
         monkeypatch.setattr(checks, "current_problems", lambda: [problem])
 
         assert "only 12 MB are free" in page(client)

@@ -91,7 +91,7 @@ class TestWorkers:
             assert worker.wait(timeout=60) == 0
 
         assert district.ask("SELECT count(*) FROM clinic_worker") == [(0,)]
-        running = "SELECT count(*) FROM django_tasks_db_dbtaskresult WHERE status = 'RUNNING'"
+        running = "SELECT count(*) FROM django_tasks_database_dbtaskresult WHERE status = 'RUNNING'"
         assert district.ask(running) == [(0,)]
 
 

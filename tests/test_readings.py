@@ -20,7 +20,8 @@ def reader(site: Site) -> User:
 
 def switch(site: Site, by: User, blind: bool) -> None:
     """As the settings page does it."""
-    values = {"clinic_name": "", "language": ""} | ({"blind_first_read": "on"} if blind else {})
+    chosen = {"clinic_name": "", "language": "", "lock_after": "10"}
+    values = chosen | ({"blind_first_read": "on"} if blind else {})
     enter(Role.ADMINISTRATOR, f"chief-{User.objects.count()}")
     form = SiteForm(values, instance=Site.current())
     assert form.is_valid(), form.errors

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from packaging.requirements import Requirement
+
 WORKSHOP_ONLY = {
     "tensorflow",
     "tensorflow-cpu",
@@ -68,9 +70,10 @@ def is_installed(package: str) -> bool:
 
 def needed_by(package: str) -> set[str]:
     """What a package pulls in on this machine, extras left out."""
-    lines = importlib.metadata.requires(package) or []
-    names = {re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line}
-    return {plain(name) for name in names if is_installed(name)}
+    needed = map(Requirement, importlib.metadata.requires(package) or [])
+    names = {one.name for one in needed if not one.marker or one.marker.evaluate({"extra": ""})}
+    # Every environment is made with a pip of its own
+    return {plain(name) for name in names if is_installed(name)} - {"pip"}
 
 
 def third_party_imports(folder: Path) -> set[str]:

@@ -493,11 +493,11 @@ class TestChecks:
     def test_a_damaged_database_is_remembered(self, data_dir, monkeypatch, settings):
         settings.MIN_FREE_BYTES = 0
         monkeypatch.setattr(checks, "model", SomeModel())
-        monkeypatch.setattr(checks, "is_whole", lambda _: False)
+        monkeypatch.setattr(checks, "is_damaged", lambda _: True)
         checks.look_at_database()
-        assert [problem.code for problem in checks.current_problems()] == ["database_damaged"]
+        assert [problem.code for problem in checks.current_problems()] == ["damage_found"]
 
-        monkeypatch.setattr(checks, "is_whole", lambda _: True)
+        monkeypatch.setattr(checks, "is_damaged", lambda _: False)
         checks.look_at_database()
         assert checks.current_problems() == []
 

@@ -596,7 +596,7 @@ def test_killed_at_moments_drawn_by_lot_it_loses_no_film_and_doubles_none(tmp_pa
         assert watching.stdout
         watching.stdout.readline()
         try:
-            watching.wait(lot.uniform(0.05, 0.6))
+            watching.wait(lot.uniform(0.01, 0.2))
         except subprocess.TimeoutExpired:
             watching.kill()
             watching.wait()
