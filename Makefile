@@ -16,6 +16,7 @@ SHELL := /bin/sh
 RUN := .venv/bin/python
 DEV := .venv-dev/bin/python
 ARGS ?=
+JOBS ?= 2
 LANGUAGES := fr pt es sw hi ar
 
 # A name on the PATH may be a shim that fails when called, and a Debian Python may lack venv: so each is tried.
@@ -41,8 +42,9 @@ endef
 run: .venv/installed
 	$(RUN) run_clinic.py $(ARGS)
 
+# JOBS processes share the files of tests; what is drawn by lot is drawn alike in each of them
 test: check
-	$(DEV) -m pytest $(ARGS)
+	PYTHONHASHSEED=0 $(DEV) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: check
 

@@ -53,6 +53,24 @@ def pytest_configure() -> None:
 
     django.setup()  # pytest-django looks for the settings before this file is read
     _let_tests_empty_the_record()
+    _hash_cheaply()
+    _stay_as_quick()
+
+
+def _stay_as_quick() -> None:
+    """What gives way to a clinic's work does so for good, and would slow the tests after it."""
+    from app.updates import shadow
+
+    shadow.NICENESS = 0
+
+
+def _hash_cheaply() -> None:
+    """Passwords cost a clinic's guesser a tenth of a second each, and thousands of tests minutes.
+    Programs that tests start hash as they do in a clinic.
+    """
+    from app.passwords import Argon2
+
+    Argon2.time_cost, Argon2.memory_cost, Argon2.parallelism = 1, 8, 1
 
 
 def _let_tests_empty_the_record() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -338,8 +339,8 @@ class TestTheDoor:
 
 
 class TestKilledInTheMidst:
-    @pytest.mark.parametrize("after", [0.05, 0.3, 0.8])
-    def test_the_next_start_goes_on_and_nothing_is_lost(self, home, tmp_path, planted, after):
+    def test_the_next_start_goes_on_and_nothing_is_lost(self, home, tmp_path, planted, soak):
+        after = 0.3 if soak == 1 else random.Random(soak).uniform(0.05, 0.8)
         with started(home) as (visitor, _):
             a_days_work(visitor, tmp_path / "films", planted)
             for seed in range(10, 40):
