@@ -8,8 +8,9 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import models, transaction
-from django.db.models import Case, Exists, OuterRef, Prefetch, Value, When
+from django.db.models import Case, Exists, IntegerField, Max, OuterRef, Prefetch, Value, When
 from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast, Substr
 from django.utils import timezone
 
 from app import database, films
@@ -162,11 +163,7 @@ class Study(models.Model):
         taken = cls.objects.filter(number__gt=f"{day}-", number__lt=f"{day}.")
         # A number that was given to a study since deleted stays its own: the audit speaks of it
         gone = AuditEvent.objects.filter(action="study_deleted", subject__startswith=f"{day}-")
-        numbers = [
-            *taken.values_list("number", flat=True),
-            *gone.values_list("subject", flat=True),
-        ]
-        last = max((int(number.partition("-")[2]) for number in numbers), default=0)
+        last = max(_last_of_day(taken, "number"), _last_of_day(gone, "subject"))
         if age_years is None and patient:
             age_years = patient.age_on(today)
         return cls.objects.create(
@@ -349,6 +346,12 @@ def _read_by(user: User) -> models.QuerySet[Any]:
 def _answers() -> models.QuerySet[Finding]:
     """What can be hidden. That a film was refused is said at once: the patient is still there."""
     return Finding.objects.filter(probability__isnull=False)
+
+
+def _last_of_day(rows: models.QuerySet[Any], field: str) -> int:
+    """The greatest number after the day, 0 where there is none. As text 9999 comes after 10000."""
+    after_the_day = Cast(Substr(field, len("YYYYMMDD-") + 1), IntegerField())
+    return rows.aggregate(last=Max(after_the_day))["last"] or 0
 
 
 def _hidden_from(user: User) -> Combinable:
