@@ -10,7 +10,6 @@ habits.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import sys
@@ -29,10 +28,16 @@ from model_export.continuing import Continuation
 from model_export.datasets import load_kermany, read_films, split_by_patient
 from model_export.network import LOGIT, MAP, classifier
 from model_export.pretrained import load_imagenet
+from model_export.resuming import (
+    BACKUP,
+    HISTORY,
+    ResumableEarlyStopping,
+    forget_unsaved,
+    past_scores,
+)
 from model_export.runs import WEIGHTS
 
 WARM_UP_SHARE = 0.2
-MONITOR = "val_logit_auc"
 PLACES_WEIGHT = 0.5
 TAUGHT = "taught.npy"
 
@@ -54,19 +59,6 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, float]:
         return {"peak": self.peak, "steps": self.steps}
-
-
-class ResumableEarlyStopping(keras.callbacks.EarlyStopping):
-    """Early stopping that counts the epochs of an interrupted run, which are in ``history.csv``."""
-
-    def __init__(self, history: Path, patience: int) -> None:
-        super().__init__(monitor=MONITOR, mode="max", patience=patience)
-        self.history = history
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        super().on_train_begin(logs)
-        for epoch, value in enumerate(past_scores(self.history)):
-            self.on_epoch_end(epoch, {MONITOR: value})
 
 
 class TimeLeft(keras.callbacks.Callback):
@@ -97,14 +89,6 @@ class TimeLeft(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         if self.bar is not None:
             self.bar.close()
-
-
-def past_scores(history: Path) -> list[float]:
-    """Validation AUC of the finished epochs of a run, oldest first; empty for a new run."""
-    if not history.exists():
-        return []
-    with history.open(newline="", encoding="utf-8") as file:
-        return [float(row[MONITOR]) for row in csv.DictReader(file)]
 
 
 def compile_model(model: keras.Model, experiment: configs.Experiment, steps: int) -> None:
@@ -149,13 +133,25 @@ def _callbacks(
     callbacks: list[keras.callbacks.Callback] = [
         keras.callbacks.ModelCheckpoint(run / WEIGHTS, save_weights_only=True),
         TimeLeft(experiment.epochs, steps),
-        keras.callbacks.CSVLogger(run / "history.csv", append=True),
-        ResumableEarlyStopping(run / "history.csv", experiment.patience),
-        keras.callbacks.BackupAndRestore(run / "backup", delete_checkpoint=False),
+        keras.callbacks.CSVLogger(run / HISTORY, append=True),
+        ResumableEarlyStopping(run / HISTORY, experiment.patience),
+        keras.callbacks.BackupAndRestore(
+            run / BACKUP, delete_checkpoint=False, double_checkpoint=True
+        ),
     ]
     if experiment.averaging:
         callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     return callbacks
+
+
+def _open_run(run: Path, experiment: configs.Experiment) -> int:
+    """Make the folder, or find it; how many epochs it has behind it."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "experiment.json").write_text(
+        json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"
+    )
+    forget_unsaved(run)
+    return len(past_scores(run / HISTORY))
 
 
 def train(
@@ -173,11 +169,8 @@ def train(
     ``teachers``: finished runs or releases; ``unlabelled``: a folder of films; ``start``: a run to
     begin from, else the weights of ImageNet; ``continuation``: what a release goes on with.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "experiment.json").write_text(
-        json.dumps(dataclasses.asdict(experiment), indent=2) + "\n"
-    )
-    keras.utils.set_random_seed(experiment.seed + len(past_scores(run / "history.csv")))
+    done = _open_run(run, experiment)
+    keras.utils.set_random_seed(experiment.seed + done)
     known = load_kermany(data)
     if continuation is not None:
         continuation.check(experiment)

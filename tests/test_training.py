@@ -26,7 +26,17 @@ from PIL import Image
 from app.cxr.model import OUTPUTS, Model
 from app.cxr.release import AGE_BANDS, UNKNOWN_AGE, Release
 from model_export import __main__ as command_line
-from model_export import combine, configs, evaluate, gate, negatives, pack, quantize, train
+from model_export import (
+    combine,
+    configs,
+    evaluate,
+    gate,
+    negatives,
+    pack,
+    quantize,
+    resuming,
+    train,
+)
 from model_export.configs import Experiment
 from model_export.datasets import (
     LabelledFilm,
@@ -196,14 +206,41 @@ def test_early_stopping_counts_the_epochs_before_the_interruption(tmp_path, past
     history = tmp_path / "history.csv"
     if past:
         rows = "".join(f"{epoch},{value}\n" for epoch, value in enumerate(past))
-        history.write_text(f"epoch,{train.MONITOR}\n{rows}")
-    stopping = train.ResumableEarlyStopping(history, patience=2)
+        history.write_text(f"epoch,{resuming.MONITOR}\n{rows}")
+    stopping = resuming.ResumableEarlyStopping(history, patience=2)
     stopping.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
     stopping.model.stop_training = False
     stopping.on_train_begin()
     for epoch, value in enumerate(then, start=len(past)):
-        stopping.on_epoch_end(epoch, {train.MONITOR: value})
+        stopping.on_epoch_end(epoch, {resuming.MONITOR: value})
     assert bool(stopping.model.stop_training) is stops
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept"), [(None, []), (1, ["0"]), (2, ["0", "1"]), (3, ["0", "1", "2"])]
+)
+def test_an_epoch_that_was_written_down_but_not_saved_is_taken_again(tmp_path, saved, kept):
+    rows = [f"{epoch},0.{epoch}\n" for epoch in range(3)]
+    (tmp_path / "history.csv").write_text(f"epoch,{resuming.MONITOR}\n{''.join(rows)}")
+    if saved is not None:
+        (tmp_path / "backup").mkdir()
+        (tmp_path / "backup" / "training_metadata.json").write_text(f'{{"epoch": {saved}}}')
+    resuming.forget_unsaved(tmp_path)
+    with (tmp_path / "history.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == kept
+
+
+def test_a_row_that_was_broken_off_is_taken_again(tmp_path):
+    (tmp_path / "history.csv").write_text(f"epoch,{resuming.MONITOR}\n0,0.5\n1")
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "training_metadata.json").write_text('{"epoch": 1}')
+    resuming.forget_unsaved(tmp_path)
+    assert resuming.past_scores(tmp_path / "history.csv") == [0.5]
+
+
+def test_a_new_run_has_nothing_to_forget(tmp_path):
+    resuming.forget_unsaved(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -295,7 +332,7 @@ def test_a_killed_run_goes_on_at_the_next_epoch_with_its_history(trained):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert (trained.run / "history.csv").read_text().startswith(trained.history_when_killed)
-    assert len(train.past_scores(trained.run / "history.csv")) == 2
+    assert len(resuming.past_scores(trained.run / "history.csv")) == 2
 
 
 def test_a_finished_run_has_what_the_next_stages_need(trained):
