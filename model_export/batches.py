@@ -15,6 +15,7 @@ from model_export.datasets import CONTRIBUTIONS, Split, films_under, read_paths
 from model_export.network import LOGIT, MAP, PLACE
 from model_export.opacities import draw_opacities
 from model_export.runs import Teacher, input_size, load_teacher
+from model_export.workers import Workers
 
 UNKNOWN = 0.5
 # What the network is to say of a film with a drawn opacity: some are faint, and none is a disease.
@@ -40,8 +41,11 @@ class Films:
         return np.flatnonzero((self.labels == label) & (new == is_new))
 
 
-def balanced_batches(films: Films, experiment: Experiment) -> tf.data.Dataset:
-    """Endless augmented batches, half of each class, and ``unlabelled`` films more in the middle.
+def balanced_batches(
+    films: Films, experiment: Experiment, workers: Workers | None = None
+) -> tf.data.Dataset:
+    """Endless augmented batches, half of each class, and ``unlabelled`` films more in the middle;
+    of each of them only the share of this one of ``workers``, if there are any.
 
     Films float32 0..255 and, by the names of the network's outputs, what it is to say of each:
     ``LOGIT`` ``(films, 1)`` and ``MAP`` as of ``places``.
@@ -54,8 +58,13 @@ def balanced_batches(films: Films, experiment: Experiment) -> tf.data.Dataset:
         tf.constant(values) for values in (films.images, films.labels, films.targets)
     )
 
+    if workers:  # which draw the same films in the same order, and change each their own
+        workers.draw_apart()
+
     def build(*chosen: tf.Tensor) -> tuple[tf.Tensor, Targets]:
         index = tf.concat(chosen, axis=0)
+        if workers:
+            index = workers.share(index)
         grey = tf.cast(tf.gather(images, index), tf.float32)
         labels, said = tf.gather(known, index), tf.gather(wanted, index)
         changed, drawn = _change(grey, labels, experiment)

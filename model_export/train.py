@@ -5,6 +5,8 @@ the last epoch, where the learning rate has come to rest), ``taught.npy`` (what 
 ``backup/`` (where a stopped run takes up again). The best epoch on patients of the same hospital is
 not kept: all are near 0.99 there, and the choice would be one of chance, or of the hospital's
 habits.
+
+With ``--workers`` several machines train it together (``workers``); the folder is the first one's.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -36,6 +39,16 @@ from model_export.resuming import (
     past_scores,
 )
 from model_export.runs import WEIGHTS
+from model_export.workers import (
+    GONE,
+    LEFT_ALONE,
+    FromChief,
+    NotTogether,
+    OfAll,
+    SharedAdamW,
+    Workers,
+)
+from model_export.workers import add_arguments as add_worker_arguments
 
 WARM_UP_SHARE = 0.2
 PLACES_WEIGHT = 0.5
@@ -91,9 +104,12 @@ class TimeLeft(keras.callbacks.Callback):
             self.bar.close()
 
 
-def compile_model(model: keras.Model, experiment: configs.Experiment, steps: int) -> None:
+def compile_model(
+    model: keras.Model, experiment: configs.Experiment, steps: int, workers: Workers | None = None
+) -> None:
     """AdamW under a one-cycle schedule; no weight decay on batch normalisation and biases."""
-    optimizer = keras.optimizers.AdamW(
+    kind = partial(SharedAdamW, workers=workers) if workers else keras.optimizers.AdamW
+    optimizer = kind(
         OneCycle(experiment.peak_learning_rate, steps * experiment.epochs),
         weight_decay=experiment.weight_decay,
         use_ema=experiment.averaging > 0,
@@ -128,9 +144,18 @@ def trainable(model: keras.Model) -> keras.Model:
 
 
 def _callbacks(
+    run: Path, experiment: configs.Experiment, steps: int, workers: Workers | None = None
+) -> list[keras.callbacks.Callback]:
+    callbacks = _of_run(run, experiment, steps) if not workers or workers.is_chief else []
+    if experiment.averaging:
+        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    return [OfAll(workers), *callbacks, FromChief(workers)] if workers else callbacks
+
+
+def _of_run(
     run: Path, experiment: configs.Experiment, steps: int
 ) -> list[keras.callbacks.Callback]:
-    callbacks: list[keras.callbacks.Callback] = [
+    return [
         keras.callbacks.ModelCheckpoint(run / WEIGHTS, save_weights_only=True),
         TimeLeft(experiment.epochs, steps),
         keras.callbacks.CSVLogger(run / HISTORY, append=True),
@@ -139,9 +164,6 @@ def _callbacks(
             run / BACKUP, delete_checkpoint=False, double_checkpoint=True
         ),
     ]
-    if experiment.averaging:
-        callbacks.insert(0, keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    return callbacks
 
 
 def _open_run(run: Path, experiment: configs.Experiment) -> int:
@@ -162,26 +184,39 @@ def train(
     unlabelled: Path | None = None,
     start: Path | None = None,
     continuation: Continuation | None = None,
+    workers: Workers | None = None,
 ) -> None:
     """Train ``experiment`` on the Kermany folder ``data`` into ``run``; resumes what it finds
     there.
 
     ``teachers``: finished runs or releases; ``unlabelled``: a folder of films; ``start``: a run to
     begin from, else the weights of ImageNet; ``continuation``: what a release goes on with.
+    ``workers``: who else trains it; of them only the chief writes into ``run``. Raises NotTogether,
+    and one of GONE where another worker is.
     """
-    done = _open_run(run, experiment)
+    keeps_run = workers is None or workers.is_chief
+    done = _open_run(run, experiment) if keeps_run else 0
+    if workers:
+        done = workers.begin(done)
     keras.utils.set_random_seed(experiment.seed + done)
     known = load_kermany(data)
     if continuation is not None:
         continuation.check(experiment)
         known, teachers = known + continuation.films(), teachers or [continuation.release]
     split = split_by_patient(known)
-    films = gather_films(experiment, split, teachers, unlabelled, run / TAUGHT)
+    films = gather_films(
+        experiment, split, teachers, unlabelled, run / TAUGHT if keeps_run else None
+    )
+    if workers:
+        workers.refuse_other_films(films.images, films.labels)
+        (said,) = workers.of_chief([tf.constant(films.targets)])  # by teachers: not all round alike
+        films = dataclasses.replace(films, targets=said.numpy())
     held_out = read_films(split.validation, experiment.size, "validation films").astype(np.float32)
     truth = tf.constant([film.label for film in split.validation], tf.float32)
     wanted = {LOGIT: truth[:, tf.newaxis], MAP: no_places(truth, experiment)}
 
     steps = 2 * int((films.labels == 1).sum()) // experiment.batch
+    batches = balanced_batches(films, experiment, workers)  # whose workers draw apart from here on
     model = classifier(experiment.size, experiment.dropout, experiment.drop_connect)
     if continuation is not None:
         continuation.load_weights(model)
@@ -190,17 +225,18 @@ def train(
     else:
         model.load_weights(start / WEIGHTS)
     model = trainable(model)
-    compile_model(model, experiment, steps)
+    compile_model(model, experiment, steps, workers)
     started = time.monotonic()
     model.fit(
-        balanced_batches(films, experiment),
+        batches,
         epochs=experiment.epochs,
         steps_per_epoch=steps,
         validation_data=tf.data.Dataset.from_tensor_slices((held_out, wanted)).batch(64),
-        callbacks=_callbacks(run, experiment, steps),
+        callbacks=_callbacks(run, experiment, steps, workers),
         verbose=0,
     )
-    print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes; weights in {run}")
+    where = f"weights in {run}" if keeps_run else "weights with the first worker"
+    print(f"trained in {(time.monotonic() - started) / 60:.1f} minutes; {where}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -221,6 +257,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--member", type=int, default=0, help="which network of it, counted from 0")
     parser.add_argument("--new", type=Path, help="with --continue-from: folder made by merge")
+    add_worker_arguments(parser)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -234,13 +271,23 @@ def main(options: argparse.Namespace) -> int:
     continuation = None
     if options.continue_from is not None:
         continuation = Continuation(options.continue_from, options.member, options.new)
-    train(
-        experiment,
-        options.data,
-        options.run,
-        options.teachers,
-        options.unlabelled,
-        options.start,
-        continuation,
-    )
+    try:
+        train(
+            experiment,
+            options.data,
+            options.run,
+            options.teachers,
+            options.unlabelled,
+            options.start,
+            continuation,
+            Workers(options.workers, options.worker, experiment) if options.workers else None,
+        )
+    except NotTogether as error:
+        print(f"{error}.", file=sys.stderr)
+        return 2
+    except GONE:
+        if options.workers is None:
+            raise
+        print(LEFT_ALONE, file=sys.stderr)
+        return 1
     return 0
