@@ -232,8 +232,11 @@ def measure_worklist(_films: Path, options: argparse.Namespace) -> list[Figure]:
     figures = []
     with fresh_home() as home:
         words = ["-m", "tests.bench.many", "--studies", str(options.studies)]
-        subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(home), check=True)
-        with serving(clinic(options), environment(home)) as (visitor, server):
+        surroundings = environment(home)
+        if options.database:
+            surroundings |= {"CLINIC_DATABASE_URL": options.database}
+        subprocess.run([sys.executable, *words], cwd=ROOT, env=surroundings, check=True)
+        with serving(clinic(options), surroundings) as (visitor, server):
             for name, address in worklist_addresses(options.studies, visitor).items():
                 figures += page_times(name, address, visitor, server, options.requests)
             figures += first_paint(visitor.address)
@@ -405,6 +408,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--uploads", type=int, default=20, help="films sent through the pages")
     parser.add_argument("--starts", type=int, default=5, help="how often to start the server")
     parser.add_argument("--studies", type=int, default=100_000, help="in the worklist's database")
+    parser.add_argument("--database", default="", help="an empty PostgreSQL for the worklist")
     parser.add_argument("--requests", type=int, default=40, help="for each page of the worklist")
     parser.add_argument("--tried", type=int, default=200, help="films that an update is tried on")
     parser.add_argument("--dicom-films", type=int, default=300, help="sent by DICOM")
