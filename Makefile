@@ -44,7 +44,7 @@ run: .venv/installed
 
 # JOBS processes share the files of tests; what is drawn by lot is drawn alike in each of them
 test: check
-	PYTHONHASHSEED=0 $(DEV) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	PYTHONHASHSEED=0 $(DEV) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: check
 

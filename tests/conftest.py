@@ -97,8 +97,17 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(SESSION_HOME, ignore_errors=True)
 
 
+#: Files of few tests that take long: begun last, one process would end minutes after the other.
+FIRST = {
+    "test_whole_circle", "test_encryption", "test_accessibility", "test_fuzz", "test_workers",
+    "test_crash_under_load", "test_continue", "test_unlabelled", "test_dicom_crash", "test_soak",
+    "test_postgres", "test_access_table",
+}  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever asks how large to be is a soak test: `make soak` runs these, and larger."""
+    items.sort(key=lambda item: item.path.stem not in FIRST)
     for item in items:
         if "soak" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.soak)
