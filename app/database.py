@@ -108,22 +108,24 @@ def is_whole(file: Path) -> bool:
 def is_damaged(file: Path) -> bool:
     """Whether what the file holds is at fault, and not that somebody else has it open, or its disk
     is full or cannot be read now: that passes without a repair.
+
+    A second look must find the same: a repair may put an earlier day in place.
     """
+    return _is_at_fault(file) and _is_at_fault(file)
+
+
+def _is_at_fault(file: Path) -> bool:
     try:
-        return not is_whole(file) and not _is_out_of_reach(file)
+        if not file.exists():
+            return False
+        with opened(file) as checked:
+            return bool(checked.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+    except sqlite3.OperationalError as error:  # as the error codes of SQLite sort it
+        return "malformed" in str(error)
+    except sqlite3.DatabaseError:
+        return True
     except OSError:
         return False
-
-
-def _is_out_of_reach(file: Path) -> bool:
-    try:
-        with opened(file) as checked:
-            checked.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError as error:  # as the error codes of SQLite sort it
-        return "malformed" not in str(error)
-    except sqlite3.DatabaseError:
-        return False
-    return False
 
 
 def is_from_later_version(file: Path) -> bool:

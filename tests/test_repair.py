@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
@@ -135,6 +139,31 @@ class TestRepairing:
             held.execute("PRAGMA locking_mode=EXCLUSIVE")
             held.execute("BEGIN EXCLUSIVE")
             assert not _is_damaged_at_once(data / DATABASE)
+
+    @pytest.mark.parametrize(
+        "fault", [sqlite3.OperationalError("disk I/O error"), "unable to get the page. error 266"]
+    )
+    def test_one_whose_disk_fails_once_is_not_damaged(self, data, monkeypatch, fault):
+        looks = itertools.count()
+
+        @contextmanager
+        def failing_once(file: Path) -> Iterator[Any]:
+            if next(looks):
+                with opened(file) as connected:
+                    yield connected
+            elif isinstance(fault, Exception):
+                raise fault
+            else:
+                yield SimpleNamespace(
+                    execute=lambda _sql: sqlite3.connect(":memory:").execute("SELECT ?", [fault])
+                )
+
+        opened = database.opened
+        monkeypatch.setattr(database, "opened", failing_once)
+        repair.suspect()
+
+        assert not repair.is_needed()
+        assert outcome.read(data) is None
 
     def test_a_write_ahead_log_of_the_damaged_one_never_joins_the_copy(self, data):
         log = data / f"{DATABASE}-wal"
