@@ -98,6 +98,11 @@ NOT_WRITABLE = "data_dir_not_writable"
 ROOM_OF_AN_EMPTY_DATABASE = 1024**2
 #: Said at 2 GB where the reserve is the usual 500 MB: before films are turned away, not afterwards.
 WARN_AT_RESERVES = 4
+# sqlite.org/rescode.html, of which “disk I/O error” is all that is said
+_NOT_WRITTEN = {
+    f"SQLITE_IOERR_{kind}"
+    for kind in ("WRITE", "FSYNC", "DIR_FSYNC", "TRUNCATE", "DELETE", "SHMOPEN", "SHMSIZE")
+}
 # Windows says it in numbers of its own, which Python turns into ENOSPC
 FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -245,9 +250,17 @@ def problem_of(error: BaseException) -> Problem | None:
     # On a full disk the write-ahead log has no room either: SQLite then says “disk I/O error”
     if "full" in said or ("disk I/O" in said and _is_full()):
         return Problem("disk_full", folder)
-    if "readonly" in said or "unable to open" in said:
+    if "readonly" in said or "unable to open" in said or _failed_to_write(error):
         return Problem(NOT_WRITABLE, folder)
     return Problem("database_in_use") if "locked" in said else damaged_database()
+
+
+def _failed_to_write(error: BaseException) -> bool:
+    """Whether SQLite, or what Django makes of it, says that the disk took no write: what is there
+    is whole then. A disk that cannot be read is another matter.
+    """
+    name = getattr(error.__cause__ or error, "sqlite_errorname", "")
+    return name in _NOT_WRITTEN
 
 
 def _is_operational(error: Exception) -> bool:

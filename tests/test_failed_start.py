@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from django.db import OperationalError
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -173,6 +174,16 @@ class TestWhatStopsAStart:
         error = sqlite3.OperationalError("disk I/O error")
 
         assert checks.problem_of(error).code == code
+
+    @pytest.mark.parametrize("kind", ["WRITE", "FSYNC", "TRUNCATE"])
+    def test_a_disk_that_takes_no_write_has_not_damaged_the_database(self, data_dir, kind):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorname = f"SQLITE_IOERR_{kind}"
+        as_django_says_it = OperationalError("disk I/O error")
+        as_django_says_it.__cause__ = error
+
+        assert checks.problem_of(error).code == checks.NOT_WRITABLE
+        assert checks.problem_of(as_django_says_it).code == checks.NOT_WRITABLE
 
     def test_any_other_is_owned_up_to(self, data_dir):
         assert checks.problem_of(ValueError("Ana")) is None
