@@ -12,7 +12,6 @@ import gc
 import ipaddress
 import logging
 import logging.handlers
-import os
 import signal
 import socket
 import sqlite3
@@ -45,6 +44,7 @@ from app.audit import check as record
 from app.audit.seal import KEY_FILE
 from app.backup import RESTORATION, outcome, repair
 from app.backup.faults import BackupFault
+from app.cxr.durable import write_once
 from app.dicom.node import node
 from app.instance_lock import (
     AlreadyRunning,
@@ -404,14 +404,7 @@ class DiscreetFormatter(logging.Formatter):
 
 def keep_secret_key() -> None:
     """Write this process's key down where there is none yet: forms outlive a restart."""
-    path = settings.DATA_DIR / SECRET_FILE
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(handle, settings.SECRET_KEY.encode("ascii"))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    write_once(settings.DATA_DIR / SECRET_FILE, settings.SECRET_KEY.encode("ascii"))
 
 
 def take_port(host: str, port: int | None, remember: bool = True) -> socket.socket:

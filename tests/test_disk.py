@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -13,7 +14,8 @@ import pytest
 from django.db import connection
 from django_tasks_db.models import DBTaskResult
 
-from app import checks, films, intake, messages
+from app import checks, films, intake, messages, startup
+from app.audit import seal
 from app.models import Instance, Study
 from tests.clinics import as_it_is
 from tests.studies import film_bytes
@@ -144,3 +146,57 @@ class TestNothingIsHalfWritten:
         with connection.cursor() as cursor:
             assert cursor.execute("PRAGMA synchronous").fetchone()[0] == 2
             assert cursor.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+class TestKeys:
+    """Made once and never again: half a key would stay for ever."""
+
+    @pytest.fixture(params=["secret.key", "audit.key"])
+    def make(self, request, data_dir, settings) -> Callable[[], bytes]:
+        def make() -> bytes:
+            if request.param == "secret.key":
+                startup.keep_secret_key()
+            else:
+                seal._known.clear()
+                seal.seal("anything")
+            return (data_dir / request.param).read_bytes()
+
+        for name in ("secret.key", "audit.key"):
+            (data_dir / name).unlink(missing_ok=True)
+        make.path = data_dir / request.param
+        return make
+
+    def test_a_disk_that_is_full_leaves_no_half_of_one(self, make, monkeypatch):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", Nth(os.fsync, 1))
+            with contextlib.suppress(OSError):
+                make()
+        assert not make.path.exists()
+
+        assert len(make()) >= 50
+
+    def test_an_empty_file_that_a_power_cut_left_becomes_one(self, make):
+        make.path.touch()
+
+        assert len(make()) >= 50
+
+    def test_one_that_is_there_stays(self, make):
+        assert make() == make()
+
+    def test_where_another_process_was_faster_its_key_is_kept(self, make, monkeypatch):
+        def faster(_new: object, path: Path) -> None:
+            path.write_bytes(b"theirs")
+            raise FileExistsError(errno.EEXIST, "File exists")
+
+        monkeypatch.setattr(os, "link", faster)
+
+        assert make() == b"theirs"
+
+    def test_a_file_system_without_links_keeps_one_all_the_same(self, make, monkeypatch):
+        def none(*_names: object) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", none)
+
+        assert len(make()) >= 50
+        assert [path for path in make.path.parent.iterdir() if path.suffix == ".new"] == []

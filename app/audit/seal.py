@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 
 from django.conf import settings
+
+from app.cxr.durable import write_once
 
 KEY_FILE = "audit.key"
 _DIGITS = 64
@@ -34,19 +35,8 @@ def _key(path: Path) -> str:
     """The key, made where there is none; kept in memory: it is asked for with every event."""
     if path not in _known:
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            _make(path)
+            write_once(path, secrets.token_hex(_DIGITS // 2).encode("ascii"))
             found = path.read_text(encoding="ascii").strip()
             if len(found) == _DIGITS:
                 _known[path] = found
     return _known.get(path, "")
-
-
-def _make(path: Path) -> None:
-    """A new key where there is no file yet: of two processes that start at once, one wins."""
-    with contextlib.suppress(FileExistsError):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(handle, secrets.token_hex(_DIGITS // 2).encode("ascii"))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
