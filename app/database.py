@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 Error = sqlite3.Error
 KEEP_BACKUPS = 5
+#: Longer than any copy of the database takes.
+SECONDS_TO_COPY = 24 * 3600
 #: A table that is there while a move to this database goes on, or has broken off (app.move).
 MOVE_TABLE = "clinic_move"
 #: Keys of PostgreSQL's advisory locks, which are any two numbers that nobody else uses.
@@ -204,6 +207,7 @@ def back_up() -> Path | None:
     finally:
         unfinished.unlink(missing_ok=True)
     _remove_old_backups()
+    remove_unfinished()
     logger.info("database backed up to %s", name)
     return target
 
@@ -230,3 +234,13 @@ def copy(source: Path, target: Path) -> None:
 def _remove_old_backups() -> None:
     for old in sorted(settings.BACKUP_DIR.glob("clinic-*.sqlite3"))[:-KEEP_BACKUPS]:
         old.unlink(missing_ok=True)
+
+
+def remove_unfinished() -> None:
+    """Remove what a power cut left of a copy, as large as the database. Another process may just be
+    writing one, but not for a whole day.
+    """
+    for left in settings.BACKUP_DIR.glob("*.sqlite3.new*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > SECONDS_TO_COPY:
+                left.unlink()

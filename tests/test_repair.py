@@ -299,6 +299,19 @@ class TestCopiesOfEveryDay:
         assert local.copies() == before
         assert all(database.is_whole(copy) for copy in before)
 
+    def test_what_a_power_cut_left_of_one_goes_on_another_day(self, data, settings):
+        folder = settings.BACKUP_DIR
+        names = ("daily-20260101-000000.sqlite3.new", "clinic-20260101-1-1.sqlite3.new-journal")
+        for name in names:
+            (folder / name).write_bytes(b"half")
+        local.make()
+        assert {path.name for path in folder.iterdir()} >= set(names)  # somebody may be writing it
+
+        for name in names:
+            os.utime(folder / name, (0, 0))
+        local.make()
+        assert not set(names) & {path.name for path in folder.iterdir()}
+
     def test_the_old_ones_go_as_the_rotation_has_it(self, data, settings):
         settings.MIN_FREE_BYTES = 0
         good = local.copies()[0]

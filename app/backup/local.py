@@ -75,6 +75,7 @@ def _tidy() -> None:
     for at in made.keys() - stays:
         with contextlib.suppress(OSError):
             made[at].unlink()
+    database.remove_unfinished()
 
 
 def _daily() -> list[tuple[datetime, Path]]:
