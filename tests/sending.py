@@ -25,10 +25,16 @@ PATIENCE = 10
 class Unit:
     """Sends films over several associations at once. ``acknowledged``: SOP instance UIDs."""
 
-    def __init__(self, port: int, films: Sequence[Dataset], associations: int = 4) -> None:
+    def __init__(
+        self,
+        port: int,
+        films: Sequence[Dataset],
+        associations: int = 4,
+        patience: float = PATIENCE,
+    ) -> None:
         self.acknowledged: set[str] = set()
         self.refused: list[int] = []
-        self._port = port
+        self._port, self._patience = port, patience
         self._threads = [
             threading.Thread(target=self._send, args=[films[at::associations]], daemon=True)
             for at in range(associations)
@@ -53,7 +59,7 @@ class Unit:
     def _send_what_waits(self, waiting: list[Dataset]) -> list[Dataset]:
         """One association; what is not acknowledged on it."""
         entity = AE(ae_title="XRAY1")
-        entity.dimse_timeout = entity.network_timeout = entity.acse_timeout = PATIENCE
+        entity.dimse_timeout = entity.network_timeout = entity.acse_timeout = self._patience
         entity.add_requested_context(ComputedRadiographyImageStorage, ExplicitVRLittleEndian)
         association = entity.associate(LOOPBACK, self._port, ae_title="CLINIC", max_pdu=131072)
         with suppress(RuntimeError, ValueError):  # it broke off
