@@ -22,6 +22,8 @@ WORKSHOP_ONLY = {
 }
 #: Markers of what is pulled in by an extra, or by a Python that is older than ours.
 ELSEWHERE = re.compile(r"extra ==|python_version <")
+#: A pin as pip-compile writes it, its hashes on the lines below.
+PINNED = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
 FILM_SUFFIXES = {".dcm", ".dicom", ".jpg", ".jpeg", ".tif", ".tiff", ".npz", ".npy", ".bmp"}
 PICTURE_FOLDERS = ("docs/", "assets/", "app/static/", "packaging/")
 LARGEST_COMMITTED_FILE = 12_000_000
@@ -140,6 +142,16 @@ def test_what_a_pinned_package_pulls_in_is_pinned_too(root: Path, names: tuple[s
     pinned = {package for name in names for package in pins(root, name)}
     loose = {package: needed_by(package) - pinned for package in pinned if is_installed(package)}
     assert {package: needed for package, needed in loose.items() if needed} == {}
+
+
+@pytest.mark.parametrize(
+    "frozen", ["packaging/requirements.txt", "packaging/windows/requirements.txt"]
+)
+def test_what_is_frozen_is_what_runs_from_source(root: Path, frozen: str) -> None:
+    text = (root / frozen).read_text(encoding="utf-8")
+    held = {plain(name): version for name, version in PINNED.findall(text)}
+    asked = pins(root, "requirements.txt")
+    assert {name: held.get(name) for name in asked} == asked
 
 
 def test_the_program_imports_nothing_that_its_bundle_lacks(root: Path) -> None:
