@@ -35,7 +35,6 @@ from model_export import phantom
 from tests import films
 
 FILM = phantom.chest_film(2, (512, 448))
-LARGE = phantom.chest_film(2, (2048, 1792))
 
 needs_dcmtk = pytest.mark.skipif(not shutil.which("dcmcjpeg"), reason="dcmtk is not installed")
 
@@ -159,6 +158,11 @@ LOSSY = {
 PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2")
 
 
+@functools.cache
+def large_film() -> np.ndarray:
+    return phantom.chest_film(2, (2048, 1792))
+
+
 @functools.lru_cache(maxsize=1)
 def factory() -> Model:
     return Model.load(Release.load(FACTORY_DIRECTORY))
@@ -172,7 +176,7 @@ def probability(content: bytes) -> float:
 
 @functools.cache
 def plainly(depth: str, large: bool = False) -> float:
-    film = LARGE if large else FILM
+    film = large_film() if large else FILM
     return probability(films.written(DEPTHS[depth].store(film, "MONOCHROME2")))
 
 
@@ -201,7 +205,9 @@ def test_without_loss_the_probability_is_the_same(syntax, depth, photometric, tm
 )
 @pytest.mark.parametrize("photometric", PHOTOMETRIC)
 def test_with_a_little_loss_it_is_the_same_to_two_decimals(syntax, depth, photometric, tmp_path):
-    content = LOSSY[syntax][0](DEPTHS[depth].store(LARGE, photometric), syntax, tmp_path)
+    stored = DEPTHS[depth].store(large_film(), photometric)
+
+    content = LOSSY[syntax][0](stored, syntax, tmp_path)
 
     assert read_dataset(content).file_meta.TransferSyntaxUID == syntax
     assert probability(content) == pytest.approx(plainly("8 bits", large=True), abs=0.005)
