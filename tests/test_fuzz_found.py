@@ -6,11 +6,16 @@ import struct
 import zipfile
 from io import BytesIO
 
+import numpy as np
 import pyrage
 import pytest
 from django.test import Client
+from PIL import Image
 
+from app.cxr import radiograph
+from app.cxr.radiograph import grey_picture, read_radiograph
 from model_export.open_readings import NotOpened, open_readings
+from tests.fuzz.watch import forget_peak, peak_megabytes
 from tests.people import browser
 
 WORDS = ["0", "site", "clinic:worklist", "people"]
@@ -51,3 +56,30 @@ def test_a_contribution_with_an_offset_before_its_beginning_is_damaged(tmp_path)
 
     with pytest.raises(NotOpened, match="damaged"):
         open_readings(sealed, identity, tmp_path / "out")
+
+
+def test_a_small_file_that_is_a_huge_coloured_picture_needs_no_second_one(tmp_path):
+    """Once 500 MB: a palette's colours were laid out for all 105 million pixels at once."""
+    file = BytesIO()
+    Image.new("P", (8, 8)).save(file, "GIF")
+    content = bytearray(file.getvalue())
+    struct.pack_into("<HH", content, 6, 19332, 5464)  # the logical screen, of which 8 x 8 are drawn
+    forget_peak()
+    before = peak_megabytes()
+
+    film = read_radiograph(bytes(content))
+
+    assert (film.width, film.height) == (19332, 5464)
+    assert peak_megabytes() - before < 400
+
+
+@pytest.mark.parametrize("mode", ["P", "PA", "LA", "RGBA", "CMYK"])
+def test_a_picture_is_as_grey_in_strips_as_in_one_piece(mode, monkeypatch):
+    colours = np.random.default_rng(1).integers(0, 256, (61, 47, 4), np.uint8)
+    picture = Image.fromarray(colours, "RGBA")
+    picture = picture.convert("RGB").convert(mode) if mode == "CMYK" else picture.convert(mode)
+    whole = grey_picture(picture)
+
+    monkeypatch.setattr(radiograph, "_STRIP_PIXELS", 500)
+
+    assert grey_picture(picture) == whole

@@ -11,7 +11,7 @@ import io
 import stat
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -209,7 +209,8 @@ def colourfulness(image: Image.Image) -> float:
     """
     if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I"):
         return 0.0
-    sample = image.convert("RGB").resize((64, 64), Image.Resampling.NEAREST)
+    # First made small: as large in colour it would be a second picture
+    sample = image.resize((64, 64), Image.Resampling.NEAREST).convert("RGB")
     red, green, blue = np.asarray(sample, dtype=np.float64).reshape(-1, 3).T
     brightness = np.stack([np.ones_like(red), (red + green + blue) / 3], axis=1)
     differences = np.stack([red - green, (red + green) / 2 - blue], axis=1)
@@ -359,9 +360,31 @@ def grey_picture(image: Image.Image) -> Image.Image:
         return _over_black(image)
     if image.mode == "LAB":
         return image.getchannel(0)
-    if image.mode not in ("1", "L", "RGB"):
-        image = image.convert("RGB")
-    return image.convert("L")
+    if image.mode in ("1", "L", "RGB"):
+        return image.convert("L")
+    return _in_strips(image, lambda strip: strip.convert("RGB").convert("L"))
+
+
+# Of a picture so large that a second one as large would be missed
+_STRIP_PIXELS = 16_000_000
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The picture from top to bottom, in parts of which copies cost little, each with its top."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // width)
+    if height <= rows:
+        yield 0, image
+        return
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
+
+
+def _in_strips(image: Image.Image, grey: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    whole = Image.new("L", image.size)
+    for top, strip in _strips(image):
+        whole.paste(grey(strip), (0, top))
+    return whole
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -412,12 +435,20 @@ def _by_table(values: np.ndarray) -> np.ndarray:
 
 def _over_black(image: Image.Image) -> Image.Image:
     """Transparency laid over black, as the unexposed rim of a film is shown."""
-    layered = image.convert("RGBA")
-    alpha = layered.getchannel("A")
-    grey = layered.convert("RGB").convert("L")
-    if alpha.getextrema()[1] == 0:  # all transparent: an exporter that left the channel empty
-        return grey
-    return Image.composite(grey, Image.new("L", grey.size, 0), alpha)
+    # All transparent: an exporter that left the channel empty
+    is_empty = not any(_opacity(strip).getextrema()[1] for _, strip in _strips(image))
+
+    def grey(strip: Image.Image) -> Image.Image:
+        pixels = strip.convert("RGBA").convert("RGB").convert("L")
+        if is_empty:
+            return pixels
+        return Image.composite(pixels, Image.new("L", pixels.size, 0), _opacity(strip))
+
+    return _in_strips(image, grey)
+
+
+def _opacity(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA").getchannel("A")
 
 
 def upright(grey: Image.Image, image: Image.Image) -> np.ndarray:
