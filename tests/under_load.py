@@ -284,7 +284,7 @@ class People:
         for thread in self._threads:
             thread.start()
 
-    def finish(self, seconds: float = 300) -> None:
+    def finish(self, seconds: float = 120) -> None:
         """Begin no other film, and wait until those begun are acknowledged."""
         self.enough.set()
         ended = all(not _joined(thread, seconds) for thread in self._threads)
@@ -320,7 +320,7 @@ class BusyUnit(Unit):
         self._films = Shared(of)
         self.enough, self.given_up = threading.Event(), threading.Event()
 
-    def finish(self, seconds: float = 300) -> None:
+    def finish(self, seconds: float = 120) -> None:
         """Begin no other film, and wait until those begun are acknowledged."""
         self.enough.set()
         ended = all(not _joined(thread, seconds) for thread in self._threads)
@@ -363,6 +363,7 @@ class Load:
         self.unit.start()
 
     def finish(self) -> None:
+        self.unit.enough.set()  # a small disk is full again before the people have finished
         self.people.finish()
         self.unit.finish()
 
