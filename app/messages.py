@@ -240,6 +240,10 @@ UNREADABLE: Sentences = {
     "too_many_pixels": _(
         "The picture has more pixels than any chest film has. Export it in a smaller size."
     ),
+    "too_much_memory": _(
+        "Opening this picture would take more memory than the program allows itself. "
+        "Export it as a grey JPEG, or in a smaller size."
+    ),
     "out_of_memory": _(
         "This computer has too little free memory for this picture. Close other programs "
         "and put it in again, or export it in a smaller size."

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from app.cxr.radiograph import Radiograph
+from app.cxr.radiograph import Radiograph, blocks
 from app.cxr.regions import enlarge
 from app.cxr.stored import StoredValues
 
@@ -85,9 +86,17 @@ def _reduced(pixels: np.ndarray, longest_side: int | None) -> np.ndarray:
     if longest_side is None or max(width, height) <= longest_side:
         return pixels
     scale = longest_side / max(width, height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    image = Image.fromarray(pixels.astype(np.float32)).resize(size, Image.Resampling.BOX)
-    return np.rint(np.asarray(image)).astype(pixels.dtype)
+    across, down = max(1, round(width * scale)), max(1, round(height * scale))
+    reduced = np.empty((down, across), pixels.dtype)
+    step = height / down
+    for rows in blocks((down, math.ceil(width * step))):
+        top, bottom = rows.start * step, min(rows.stop * step, height)
+        part = pixels[math.floor(top) : math.ceil(bottom)].astype(np.float32)
+        box = 0, top - math.floor(top), width, bottom - math.floor(top)
+        size = across, rows.stop - rows.start
+        mean = Image.fromarray(part).resize(size, Image.Resampling.BOX, box)
+        reduced[rows] = np.rint(np.asarray(mean))
+    return reduced
 
 
 def map_png(activation_map: Sequence[Sequence[float]], width: int, height: int) -> bytes:

@@ -21,6 +21,7 @@ _PHOTOGRAPH = _(
 )
 _EXPORT = _("On the X-ray computer, export the film again, in full size, as DICOM, PNG or JPEG.")
 _COPY = _("Copy the file again from where it came, and wait until copying has finished.")
+_SMALLER = _("Export the film in a smaller size: 3000 pixels on the longer side are plenty.")
 _PUT_IN = _("Put the new file in. The one that did not work may stay where it is.")
 _FRONTAL = _("Put in the film taken from the front or the back (PA or AP).")
 _ONLY_SIDE = _("If there is no other film, the program cannot help with this one.")
@@ -115,11 +116,8 @@ STEPS: dict[str, Steps] = {
     ),
     "empty": (_COPY, _PUT_IN, _SIGNS),
     "too_large": (_EXPORT, _PUT_IN, _ASK),
-    "too_many_pixels": (
-        _("Export the film in a smaller size: 3000 pixels on the longer side are plenty."),
-        _PUT_IN,
-        _SIGNS,
-    ),
+    "too_many_pixels": (_SMALLER, _PUT_IN, _SIGNS),
+    "too_much_memory": (_SMALLER, _PUT_IN, _SIGNS),
     "out_of_memory": (
         _("Close other programs, above all other windows of the browser, and try again."),
         _("If that does not help, export the film in a smaller size."),

@@ -15,7 +15,7 @@ from django.test import Client
 from PIL import Image
 
 from app.cxr import radiograph
-from app.cxr.radiograph import grey_picture
+from app.cxr.picture_in import displayed
 from model_export.open_readings import NotOpened, open_readings
 from tests.people import browser
 from tests.running import ROOT
@@ -97,8 +97,8 @@ def test_a_picture_is_as_grey_in_strips_as_in_one_piece(mode, monkeypatch):
     colours = np.random.default_rng(1).integers(0, 256, (61, 47, 4), np.uint8)
     picture = Image.fromarray(colours, "RGBA")
     picture = picture.convert("RGB").convert(mode) if mode == "CMYK" else picture.convert(mode)
-    whole = grey_picture(picture)
+    whole = displayed(picture)
 
-    monkeypatch.setattr(radiograph, "_STRIP_PIXELS", 500)
+    monkeypatch.setattr(radiograph, "BLOCK_PIXELS", 500)
 
-    assert grey_picture(picture) == whole
+    assert np.array_equal(displayed(picture), whole)

@@ -225,10 +225,10 @@ class TestPacking:
         assert (pixels[~np.isfinite(values) & ~(values > 0)] == 0).all()
 
     def test_fractions_keep_sixteen_bits(self):
-        pixels, slope, intercept = packed(np.linspace(0, 1, 1001, dtype=np.float32))
+        pixels, slope, intercept = packed(np.linspace(0, 1, 1001, dtype=np.float32)[np.newaxis])
 
         assert np.unique(pixels).size == 1001
-        assert pixels[-1] * slope + intercept == pytest.approx(1)
+        assert pixels[0, -1] * slope + intercept == pytest.approx(1)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", encode(DEEP, "PNG")[:200]])

@@ -7,11 +7,15 @@ once for each stored value that can occur and looked up for the pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from pydicom.dataset import Dataset
 
 from app.cxr.dicom_tags import code, number, real
-from app.cxr.radiograph import grey_from_depth, grey_range, percentiles, to_bytes
+from app.cxr.radiograph import blocks, grey_from_depth, grey_range, percentiles, to_bytes
 from app.cxr.stored import Ends, StoredValues, packed, usual_ends
 
 # So far apart may values lie for a table of all that can occur; 17 bits hold any sign of 16.
@@ -20,13 +24,13 @@ _WIDEST = 1 << 17
 
 def at_full_depth(stored: np.ndarray, dataset: Dataset, inverted: bool) -> StoredValues:
     """Stored values before any window; ``inverted``: they are MONOCHROME1."""
-    values = _without_padding(stored, dataset, inverted)
     slope, intercept = 1.0, 0.0
+    through = _padding_filled(stored, dataset, inverted)
     if dataset.get("ModalityLUTSequence"):
-        values = _looked_up(values, dataset.ModalityLUTSequence[0], dataset)[0].astype(np.int64)
+        through = _looked_up_after(through, stored, dataset)
     else:
         slope, intercept = _rescale(dataset) or (1.0, 0.0)
-    pixels, step, lowest = packed(values)
+    pixels, step, lowest = packed(stored, through)
     slope, intercept = slope * step, slope * lowest + intercept
     window = _ends_of(_window_ends(dataset), pixels, slope, intercept)
     depth = number(dataset, "BitsStored")
@@ -47,28 +51,51 @@ def displayed(stored: np.ndarray, dataset: Dataset, inverted: bool) -> np.ndarra
     """Stored values as displayed, uint8; ``inverted``: they are MONOCHROME1."""
     if stored.dtype.kind == "f":
         return _inverted(grey_from_depth(stored, number(dataset, "BitsStored")), inverted)
-    ramp, index, counts = _occurring(stored)
+    found = _occurring(stored)
     padding = _padding(dataset, stored.dtype)
-    is_padding = np.zeros(ramp.shape, bool)
+    is_padding = np.zeros(found.ramp.shape, bool)
     if padding is not None:
-        is_padding = (ramp >= padding[0]) & (ramp <= padding[1])
-    counts[is_padding] = 0
-    grey = _inverted(_shown(ramp, counts, dataset), inverted)
+        is_padding = (found.ramp >= padding[0]) & (found.ramp <= padding[1])
+    found.counts[is_padding] = 0
+    grey = _inverted(_shown(found.ramp, found.counts, dataset), inverted)
     grey[is_padding] = 0  # PS3.3 C.7.5.1.1.2: no part of the picture, so shown as its black rim
-    return grey[index]
+    return found.through(grey, stored)
 
 
-def _occurring(stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values from the lowest to the highest, of each pixel its place among them, and how often each
-    value occurs.
+@dataclass(frozen=True)
+class Occurring:
+    """The values of a film in ascending order, all between the lowest and the highest unless these
+    lie too far apart, and how often each occurs.
     """
+
+    ramp: np.ndarray
+    counts: np.ndarray
+
+    def places(self, stored: np.ndarray) -> np.ndarray:
+        """Of each pixel its place among the values."""
+        if len(self.ramp) == self.ramp[-1] - self.ramp[0] + 1:
+            return stored.astype(np.int64) - self.ramp[0] if self.ramp[0] else stored
+        return np.searchsorted(self.ramp, stored)
+
+    def through(self, table: np.ndarray, stored: np.ndarray) -> np.ndarray:
+        """Each pixel as the table, of one entry for each value, has it."""
+        shown = np.empty(stored.shape, table.dtype)
+        for rows in blocks(stored.shape):
+            shown[rows] = table[self.places(stored[rows])]
+        return shown
+
+
+def _occurring(stored: np.ndarray) -> Occurring:
     lowest, highest = int(stored.min()), int(stored.max())
     if highest - lowest > _WIDEST:
-        ramp, index, counts = np.unique(stored, return_inverse=True, return_counts=True)
-        return ramp.astype(np.int64), index.reshape(stored.shape), counts
-    index = stored.astype(np.int32) - lowest if lowest else stored
+        ramp, counts = np.unique(stored, return_counts=True)
+        return Occurring(ramp.astype(np.int64), counts)
     ramp = np.arange(lowest, highest + 1)
-    return ramp, index, np.bincount(index.ravel(), minlength=ramp.size)
+    found = Occurring(ramp, np.zeros(ramp.shape, np.int64))
+    for rows in blocks(stored.shape):
+        places = found.places(stored[rows])
+        found.counts[:] += np.bincount(places.ravel(), minlength=ramp.size)
+    return found
 
 
 def _inverted(grey: np.ndarray, inverted: bool) -> np.ndarray:
@@ -199,16 +226,35 @@ def _ends_of(ends: Ends | None, pixels: np.ndarray, slope: float, intercept: flo
     return (black, white) if np.ptp(shown) * 255 > white - black else None
 
 
-def _without_padding(stored: np.ndarray, dataset: Dataset, inverted: bool) -> np.ndarray:
+Through = Callable[[np.ndarray], np.ndarray]
+
+
+def _padding_filled(stored: np.ndarray, dataset: Dataset, inverted: bool) -> Through:
     """Padding as the blackest value of the picture, which is how it is shown."""
     padding = _padding(dataset, stored.dtype)
-    if padding is None:
-        return stored
-    is_padding = (stored >= padding[0]) & (stored <= padding[1])
-    if is_padding.all() or not is_padding.any():
-        return stored
-    picture = stored[~is_padding]
-    return np.where(is_padding, picture.max() if inverted else picture.min(), stored)
+    ends = [] if padding is None else _ends_without(stored, padding)
+    if padding is None or not ends:
+        return lambda block: block
+    low, high, fill = *padding, max(ends) if inverted else min(ends)
+    return lambda block: np.where((block >= low) & (block <= high), fill, block)
+
+
+def _ends_without(stored: np.ndarray, padding: tuple[int, int]) -> list[Any]:
+    """The lowest and highest values of each block of the picture that are no padding."""
+    ends = []
+    for rows in blocks(stored.shape):
+        block = stored[rows]
+        picture = block[(block < padding[0]) | (block > padding[1])]
+        ends += [picture.min(), picture.max()] if picture.size else []
+    return ends
+
+
+def _looked_up_after(before: Through, stored: np.ndarray, dataset: Dataset) -> Through:
+    """Stored values through ``before``, and then through the modality LUT."""
+    found = _occurring(stored)
+    table = _looked_up(before(found.ramp), dataset.ModalityLUTSequence[0], dataset)[0]
+    whole = table.astype(np.int64)
+    return lambda block: whole[found.places(block)]
 
 
 def _padding(dataset: Dataset, stored: np.dtype) -> tuple[int, int] | None:

@@ -26,7 +26,7 @@ from pydicom.uid import (
 )
 
 from app.cxr import dicom_grey
-from app.cxr.dicom_codecs import can_decode, check_frame, plugin_for
+from app.cxr.dicom_codecs import can_decode, check_frame, decoding_bytes, plugin_for
 from app.cxr.dicom_structure import Malformed, values_of
 from app.cxr.dicom_tags import (
     age_years,
@@ -42,6 +42,8 @@ from app.cxr.radiograph import (
     MAX_FILE_BYTES,
     Radiograph,
     UnreadableFilm,
+    blocks,
+    check_memory,
     check_size,
     colourfulness,
     grey_from_depth,
@@ -184,6 +186,7 @@ def first_frame(dataset: Dataset) -> tuple[np.ndarray, str]:
     check_size(number(dataset, "Columns") or 0, number(dataset, "Rows") or 0)
     _check_transfer_syntax(dataset)
     _check_length(dataset)
+    check_memory(_needed(dataset))
     stored = _stored(dataset)
     check_size(stored.shape[1], stored.shape[0])
     photometric = code(dataset, "PhotometricInterpretation") or "MONOCHROME2"
@@ -219,6 +222,19 @@ def _check_length(dataset: Dataset) -> None:
         bits *= 2 / 3  # PS3.3 C.7.6.3.1.2: half the chrominance is stored
     if 8 * len(dataset.PixelData or b"") < bits:
         raise UnreadableFilm("truncated", format="DICOM")
+
+
+def _needed(dataset: Dataset) -> float:
+    """The bytes that the file, its first frame and what is made of that take at most."""
+    kept = sum(len(dataset.get(keyword) or b"") for keyword in _PIXELS)  # beside the file itself
+    pixels = (number(dataset, "Rows") or 0) * (number(dataset, "Columns") or 0)
+    samples = number(dataset, "SamplesPerPixel") or 1
+    value = max(1, (number(dataset, "BitsAllocated") or 8) // 8)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    decoding = decoding_bytes(syntax, value) if syntax.is_encapsulated else 0
+    # Of integers so long there may be as many values as pixels, each to be looked up
+    made = 2 if value < 4 or "PixelData" not in dataset else 30
+    return 2 * kept + pixels * (samples * (value + decoding) + (3 if samples > 1 else made))
 
 
 def _stored(dataset: Dataset) -> np.ndarray:
@@ -268,5 +284,13 @@ def _not_supported(syntax: str) -> UnreadableFilm:
 def _grey_of_colour(stored: np.ndarray) -> tuple[np.ndarray, float]:
     if stored.dtype.itemsize > 1:
         stored = grey_from_depth(stored)
-    image = Image.fromarray(stored.astype(np.uint8, copy=False))
-    return np.asarray(image.convert("L")), colourfulness(image)
+    height, width = stored.shape[:2]
+    grey = np.empty((height, width), np.uint8)
+    for rows in blocks(stored.shape):
+        grey[rows] = np.asarray(_as_picture(stored[rows]).convert("L"))
+    down, across = (np.linspace(0, side, 64, endpoint=False, dtype=int) for side in (height, width))
+    return grey, colourfulness(_as_picture(stored[down][:, across]))
+
+
+def _as_picture(colours: np.ndarray) -> Image.Image:
+    return Image.fromarray(colours.astype(np.uint8, copy=False))

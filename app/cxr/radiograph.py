@@ -1,15 +1,13 @@
 """Films as arrays: reading a file into a Radiograph, and a Radiograph into the network's input.
 
 The content decides what a file is, never its name. Whatever the bytes are, `read_radiograph`
-returns a Radiograph or raises UnreadableFilm; DICOM has its own room (`dicom_in`), loaded on need.
+returns a Radiograph or raises UnreadableFilm; pictures (`picture_in`) and DICOM (`dicom_in`) have
+rooms of their own.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import stat
-import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,11 +17,13 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-# 120 million pixels: a 35 x 43 cm film scanned at 50 micrometres has 60, the largest telephone
-# cameras in use make 108. Decoded, that is half a gigabyte at the very most (4 bytes each), and a
-# file cannot reasonably be larger than its pixels.
+# 120 million pixels: a 35 x 43 cm film scanned at 50 micrometres has 60.
 MAX_PIXELS = 120_000_000
-MAX_FILE_BYTES = 4 * MAX_PIXELS
+# A clinic's laptop may have 4 GB for all it does. The file, the picture it holds and the grey made
+# of it may together take so much, by what its header announces: with the program itself, 600 MB.
+MAX_MEMORY_BYTES = 490_000_000
+# Read as DICOM, a file is there twice.
+MAX_FILE_BYTES = MAX_MEMORY_BYTES // 2
 
 # Pillow stops at twice this by an exception of its own while it reads a header, and warns from here
 # on; the exact limit is ours, before anything is decoded.
@@ -45,6 +45,7 @@ CODES = frozenset(
         "empty",
         "too_large",
         "too_many_pixels",
+        "too_much_memory",
         "out_of_memory",
         "not_an_image",
         "truncated",
@@ -108,7 +109,7 @@ class Radiograph:
 
 def read_radiograph(source: bytes | Path) -> Radiograph:
     """Decode a film from a path or a file's bytes; raises UnreadableFilm and nothing else."""
-    return decoded(source, _radiograph, _dicom_radiograph)
+    return decoded(source, _picture_radiograph, _dicom_radiograph)
 
 
 def decoded(
@@ -148,6 +149,12 @@ def check_size(width: int, height: int) -> None:
         raise too_many_pixels()
 
 
+def check_memory(needed: float) -> None:
+    """Refuse a film that would take more bytes than a film may, before anything is decoded."""
+    if needed > MAX_MEMORY_BYTES:
+        raise UnreadableFilm("too_much_memory")
+
+
 def too_many_pixels() -> UnreadableFilm:
     """The fault, with the limit in millions of pixels."""
     return UnreadableFilm("too_many_pixels", limit=str(MAX_PIXELS // 1_000_000))
@@ -167,13 +174,46 @@ def grey_from_depth(values: np.ndarray, declared: int | None = None) -> np.ndarr
     are negative, does their own range (percentiles 0.5 to 99.5) become black and white. Values that
     are no number are black.
     """
-    sample = values.ravel()[:: max(1, values.size // 1_000_000)]
-    sample = sample[np.isfinite(sample)]
-    low, high = np.percentile(sample, TAILS) if sample.size else (0.0, 1.0)
-    black, white = grey_range(low, high, declared, fractions=values.dtype.kind == "f")
+    black, white = grey_ends(every_nth(values), declared)
+    grey = np.empty(values.shape, np.uint8)
+    for rows in blocks(values.shape):
+        grey[rows] = grey_between(values[rows], black, white)
+    return grey
+
+
+def grey_ends(sample: np.ndarray, declared: int | None = None) -> tuple[float, float]:
+    """The values that `grey_from_depth` shows black and white, by a sample of a film's."""
+    finite = sample[np.isfinite(sample)]
+    low, high = np.percentile(finite, TAILS) if finite.size else (0.0, 1.0)
+    return grey_range(low, high, declared, fractions=sample.dtype.kind == "f")
+
+
+def grey_between(values: np.ndarray, black: float, white: float) -> np.ndarray:
+    """Values of any kind as uint8, where ``black`` is 0 and ``white`` 255."""
     with np.errstate(invalid="ignore", over="ignore"):
         grey = (values.astype(np.float32) - np.float32(black)) * np.float32(255 / (white - black))
     return to_bytes(np.nan_to_num(grey, copy=False, nan=0.0, posinf=255.0, neginf=0.0))
+
+
+def every_nth(values: np.ndarray, before: int = 0, of: int = 0) -> np.ndarray:
+    """A million values or two, evenly spread over a film; ``values`` may be a part of the film's
+    ``of``, with so many ``before`` it.
+    """
+    step = max(1, (of or values.size) // 1_000_000)
+    return values.ravel()[-before % step :: step]
+
+
+# What is computed of a film is computed of so much of it at once: each step between would else be
+# as large as the film, or eight times that.
+BLOCK_PIXELS = 1_000_000
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of a film of this shape ``(height, width, ...)`` from top to bottom, in blocks."""
+    height, width = shape[:2]
+    rows = max(1, BLOCK_PIXELS // max(1, width))
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))
 
 
 def grey_range(
@@ -249,10 +289,18 @@ def _decode(content: bytes, picture: Callable[[Image.Image], T], dicom: Callable
     if kind in ("HEIC", "PDF"):
         raise UnreadableFilm(f"{kind.lower()}_not_supported")
     if kind is not None:
-        return _picture(content, kind, picture)
+        from app.cxr import picture_in  # which itself builds on this module
+
+        return picture_in.opened(content, kind, picture)
     if not _looks_like_dicom(content):
         raise UnreadableFilm("not_an_image")
     return dicom(content)
+
+
+def _picture_radiograph(image: Image.Image) -> Radiograph:
+    from app.cxr import picture_in
+
+    return picture_in.radiograph_of(image)
 
 
 def _dicom_radiograph(content: bytes) -> Radiograph:
@@ -305,226 +353,3 @@ def _looks_like_dicom(content: bytes) -> bool:
     little = content[:2] in (b"\x02\x00", b"\x08\x00") and content[3:4] == b"\x00"
     big = content[:4] in (b"\x00\x02\x00\x00", b"\x00\x08\x00\x05", b"\x00\x08\x00\x08")
     return little or big
-
-
-# --- pictures that Pillow reads -------------------------------------------------------------------
-
-_ORIENTATION = 0x0112
-_PHOTOMETRIC = 0x0106
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-def _picture(content: bytes, kind: str, made: Callable[[Image.Image], T]) -> T:
-    formats = ["JPEG", "MPO"] if kind == "JPEG" else [kind]
-    try:
-        with Image.open(io.BytesIO(content), formats=formats) as image:
-            check_size(*image.size)
-            return made(image)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise too_many_pixels() from error
-    except (UnreadableFilm, MemoryError):
-        raise
-    except Exception as error:
-        # Pillow has no one family of errors: a broken file raises OSError, SyntaxError, ValueError,
-        # struct.error, zlib.error ... and often the same one for "ends early" and "is nonsense".
-        raise UnreadableFilm(_fault(content, kind, error), format=kind) from error
-
-
-def _radiograph(image: Image.Image) -> Radiograph:
-    frames = _frames(image)
-    image.load()
-    pixels = upright(grey_picture(image), image)
-    return Radiograph(pixels, frames=frames, colourfulness=colourfulness(image))
-
-
-def _frames(image: Image.Image) -> int:
-    """Pages or frames of the file; a telephone's MPO holds previews of one picture, not pages."""
-    if image.format == "MPO":
-        return 1
-    return int(getattr(image, "n_frames", 1))
-
-
-def grey_picture(image: Image.Image) -> Image.Image:
-    """The loaded picture as 8-bit grey ("L")."""
-    if is_deep(image):
-        return Image.fromarray(_grey_of_deep(image))
-    if image.has_transparency_data:
-        return _over_black(image)
-    if image.mode == "LAB":
-        return image.getchannel(0)
-    if image.mode in ("1", "L", "RGB"):
-        return image.convert("L")
-    return _in_strips(image, lambda strip: strip.convert("RGB").convert("L"))
-
-
-# Of a picture so large that a second one as large would be missed
-_STRIP_PIXELS = 16_000_000
-
-
-def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """The picture from top to bottom, in parts of which copies cost little, each with its top."""
-    width, height = image.size
-    rows = max(1, _STRIP_PIXELS // width)
-    if height <= rows:
-        yield 0, image
-        return
-    for top in range(0, height, rows):
-        yield top, image.crop((0, top, width, min(top + rows, height)))
-
-
-def _in_strips(image: Image.Image, grey: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    whole = Image.new("L", image.size)
-    for top, strip in _strips(image):
-        whole.paste(grey(strip), (0, top))
-    return whole
-
-
-def is_deep(image: Image.Image) -> bool:
-    """Whether the picture holds more than 8 bits of grey."""
-    return image.mode.startswith("I") or image.mode == "F"
-
-
-def _grey_of_deep(image: Image.Image) -> np.ndarray:
-    """16- and 32-bit integers and floats, which Pillow itself would cut off at 255."""
-    values, declared = deep_values(image)
-    if values.dtype == np.uint16:
-        pixels = _by_table(values)
-    else:
-        pixels = grey_from_depth(values, declared)
-    return 255 - pixels if white_is_zero(image) else pixels
-
-
-def deep_values(image: Image.Image) -> tuple[np.ndarray, int | None]:
-    """The stored values of a deep picture, and how many bits its type declares."""
-    values = np.asarray(image)
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return values.astype(np.uint16, copy=False), None
-    if values.dtype == np.int32 and _is_unsigned(image):
-        return values.view(np.uint32), 32
-    return values, 31  # the positive half of 32 bits
-
-
-def white_is_zero(image: Image.Image) -> bool:
-    """Whether a deep picture is a negative: Pillow inverts such up to 8 bits only.
-
-    TIFF 6.0, PhotometricInterpretation.
-    """
-    return bool(getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0)
-
-
-def _is_unsigned(image: Image.Image) -> bool:
-    tags = getattr(image, "tag_v2", {})
-    sample_format = tags.get(339, (1,))
-    return image.format == "TIFF" and sample_format in (1, (1,)) and tags.get(258) in (32, (32,))
-
-
-def _by_table(values: np.ndarray) -> np.ndarray:
-    """`grey_from_depth` for 16 bits, once for each value there is, not for each pixel."""
-    low, high = percentiles(np.bincount(values.ravel(), minlength=65536))
-    black, white = grey_range(low, high)
-    return to_bytes((np.arange(65536) - black) * (255 / (white - black)))[values]
-
-
-def _over_black(image: Image.Image) -> Image.Image:
-    """Transparency laid over black, as the unexposed rim of a film is shown."""
-    # All transparent: an exporter that left the channel empty
-    is_empty = not any(_opacity(strip).getextrema()[1] for _, strip in _strips(image))
-
-    def grey(strip: Image.Image) -> Image.Image:
-        pixels = strip.convert("RGBA").convert("RGB").convert("L")
-        if is_empty:
-            return pixels
-        return Image.composite(pixels, Image.new("L", pixels.size, 0), _opacity(strip))
-
-    return _in_strips(image, grey)
-
-
-def _opacity(image: Image.Image) -> Image.Image:
-    return image.convert("RGBA").getchannel("A")
-
-
-def upright(grey: Image.Image, image: Image.Image) -> np.ndarray:
-    """The grey picture turned as EXIF says (once loaded: Pillow turns TIFF and AVIF by itself)."""
-    try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001  a broken EXIF block must not cost the film
-        turn = None
-    return np.asarray(grey.transpose(turn) if turn is not None else grey)
-
-
-def _fault(content: bytes, kind: str, error: Exception) -> str:
-    if _ends_early(content, kind) or "truncated" in str(error).lower():
-        return "truncated"
-    if isinstance(error, (OSError, ValueError)) and _unknown_coding(str(error)):
-        return "format_not_supported"
-    return "damaged"
-
-
-def _unknown_coding(message: str) -> bool:
-    """Pillow's words for a well-formed file in a coding this build has no decoder for."""
-    return any(sign in message for sign in ("not available", "nsupported", "unknown"))
-
-
-def _ends_early(content: bytes, kind: str) -> bool:
-    """Does the file lack the end that its format prescribes, or the length that it announces?"""
-    size = len(content)
-    if kind == "JPEG":
-        return b"\xff\xd9" not in content[-4096:]
-    if kind == "PNG":
-        return b"IEND" not in content[-4096:]
-    if kind == "GIF":
-        return not content.rstrip(b"\0").endswith(b";")
-    if kind == "WEBP":
-        return size < int.from_bytes(content[4:8], "little") + 8
-    if kind == "BMP":
-        return size < int.from_bytes(content[2:6], "little")
-    if kind == "TIFF":
-        return size < _tiff_reach(content)
-    if kind == "AVIF":
-        return size < _boxes_reach(content)
-    return kind == "JPEG2000" and b"\xff\xd9" not in content[-64:]
-
-
-def _boxes_reach(content: bytes) -> int:
-    """Where the last box of an ISO base media file ends."""
-    reach = 0
-    while reach + 8 <= len(content):
-        length = int.from_bytes(content[reach : reach + 4], "big")
-        if length < 8:  # 0: to the end of the file; 1: a length of 64 bits, never of a picture
-            break
-        reach += length
-    return reach
-
-
-_TIFF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-
-
-def _tiff_reach(content: bytes) -> int:
-    """How long a TIFF must be to hold its first directory, its values, and the strips it lists."""
-    order = "<" if content.startswith(b"II") else ">"
-    try:
-        (start,) = struct.unpack_from(f"{order}I", content, 4)
-        (count,) = struct.unpack_from(f"{order}H", content, start)
-        entries = [
-            struct.unpack_from(f"{order}HHII", content, start + 2 + 12 * n) for n in range(count)
-        ]
-    except struct.error:
-        return len(content) + 1
-    sizes = [(_TIFF_TYPE_BYTES.get(kind, 1) * number, place) for _, kind, number, place in entries]
-    reach = max((place + size for size, place in sizes if size > 4), default=0)
-    if reach > len(content):
-        return reach
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(content), formats=["TIFF"]) as image:
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        for offsets, lengths in ((273, 279), (324, 325)):
-            ends = zip(tags.get(offsets, ()), tags.get(lengths, ()), strict=False)
-            reach = max(reach, *(offset + length for offset, length in ends), 0)
-    return reach

@@ -6,22 +6,15 @@ bits, with all that is needed to show them and to tell what they stand for.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from app.cxr.radiograph import (
-    TAILS,
-    decoded,
-    deep_values,
-    grey_picture,
-    grey_range,
-    is_deep,
-    upright,
-    white_is_zero,
-)
+from app.cxr import picture_in
+from app.cxr.radiograph import TAILS, blocks, decoded, every_nth, grey_range
 
 Ends = tuple[float, float]
 _LARGEST = 65535
@@ -57,31 +50,60 @@ def of_grey(grey: np.ndarray) -> StoredValues:
     return StoredValues(grey, bits=8, start=(0, 255))
 
 
-def packed(values: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """Values of any kind as uint8 or uint16, with slope and intercept: ``pixel * slope +
-    intercept`` is the value.
+@dataclass(frozen=True)
+class Packing:
+    """How values of any kind become uint8 or uint16: ``pixel * slope + intercept`` is the value.
 
     Integers keep their steps wherever they span no more than 16 bits, and their very values where
     these need no sign. Values that are no number become the lowest.
     """
-    if values.dtype.kind == "f":
-        finite = values[np.isfinite(values)]
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        values = np.clip(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
-    else:
-        low, high = float(values.min()), float(values.max())
-        if low >= 0 and high <= _LARGEST:
-            return values.astype(np.uint8 if high <= 255 else np.uint16), 1.0, 0.0
-        if high - low <= _LARGEST:
-            return (values.astype(np.int64) - int(low)).astype(np.uint16), 1.0, low
-    slope = (high - low) / _LARGEST or 1.0
-    return np.rint((values.astype(np.float64) - low) / slope).astype(np.uint16), slope, low
+
+    dtype: type[np.uint8 | np.uint16]
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    @classmethod
+    def for_parts(cls, parts: Iterable[np.ndarray]) -> Packing:
+        """The one that all the values of a film go into, given part by part."""
+        ends, is_fraction = [], False
+        for part in parts:
+            is_fraction = part.dtype.kind == "f"
+            finite = part[np.isfinite(part)] if is_fraction else part
+            if finite.size:
+                ends += [float(finite.min()), float(finite.max())]
+        low, high = (min(ends), max(ends)) if ends else (0.0, 0.0)
+        if not is_fraction and low >= 0 and high <= _LARGEST:
+            return cls(np.uint8 if high <= 255 else np.uint16)
+        if not is_fraction and high - low <= _LARGEST:
+            return cls(np.uint16, 1.0, low)
+        return cls(np.uint16, (high - low) / _LARGEST or 1.0, low)
+
+    def pack(self, values: np.ndarray) -> np.ndarray:
+        """Values as pixels, of the same shape."""
+        if values.dtype.kind == "f":
+            low, high = self.intercept, self.intercept + self.slope * _LARGEST
+            values = np.clip(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
+        elif self.slope == 1:
+            return (values - int(self.intercept) if self.intercept else values).astype(self.dtype)
+        return np.rint((values.astype(np.float64) - self.intercept) / self.slope).astype(self.dtype)
+
+
+def packed(
+    values: np.ndarray, through: Callable[[np.ndarray], np.ndarray] = lambda block: block
+) -> tuple[np.ndarray, float, float]:
+    """A film's values as pixels with slope and intercept (`Packing`), each block of them first sent
+    ``through`` a function.
+    """
+    packing = Packing.for_parts(through(values[rows]) for rows in blocks(values.shape))
+    pixels = np.empty(values.shape, packing.dtype)
+    for rows in blocks(values.shape):
+        pixels[rows] = packing.pack(through(values[rows]))
+    return pixels, packing.slope, packing.intercept
 
 
 def usual_ends(pixels: np.ndarray, slope: float, intercept: float, declared: int | None) -> Ends:
     """The pixel values to show black and white where no window is given (`grey_range`)."""
-    sample = pixels.ravel()[:: max(1, pixels.size // 1_000_000)]
-    low, high = sorted(np.percentile(sample, TAILS) * slope + intercept)
+    low, high = sorted(np.percentile(every_nth(pixels), TAILS) * slope + intercept)
     ends = grey_range(low, high, declared, fractions=high <= 1 and abs(slope) < 1)
     black, white = sorted((end - intercept) / slope for end in ends)
     return black, white
@@ -89,17 +111,18 @@ def usual_ends(pixels: np.ndarray, slope: float, intercept: float, declared: int
 
 def _of_picture(image: Image.Image) -> StoredValues:
     image.load()
-    if not is_deep(image):
-        return of_grey(upright(grey_picture(image), image))
-    values, declared = deep_values(image)
-    pixels, slope, intercept = packed(values)
+    if not picture_in.is_deep(image):
+        return of_grey(picture_in.displayed(image))
+    packing = Packing.for_parts(picture_in.value_strips(image))
+    pixels = picture_in.at_full_depth(image, packing.pack)
+    _, declared = picture_in.deep_values(image)
     return StoredValues(
-        upright(Image.fromarray(pixels), image),
+        pixels,
         bits=8 * pixels.dtype.itemsize,
-        start=usual_ends(pixels, slope, intercept, declared),
-        slope=slope,
-        intercept=intercept,
-        inverted=white_is_zero(image),
+        start=usual_ends(pixels, packing.slope, packing.intercept, declared),
+        slope=packing.slope,
+        intercept=packing.intercept,
+        inverted=picture_in.white_is_zero(image),
     )
 
 

@@ -76,6 +76,7 @@ ON_THE_SHEET = {
     "empty": "0",
     "too_large": "GB",
     "too_many_pixels": "▦",
+    "too_much_memory": "RAM",
     "out_of_memory": "RAM",
     "not_an_image": "TXT",
     "truncated": "½",
