@@ -692,6 +692,16 @@ class TestNode:
         self.switch(ae_title="HOSPITAL")
         assert "rc=0" in peers.dcmtk("echoscu", port, calling=UNIT, called="HOSPITAL")
 
+    def test_names_with_spaces_inside_are_names(self, running, tmp_path):
+        port = free_port()
+        unit("X RAY 1")
+        self.switch(dicom=True, dicom_port=port, ae_title="OUR CLINIC")
+        sent = str(written(tmp_path, film()))
+        names = {"calling": "X RAY 1", "called": "OUR CLINIC"}
+        assert "rc=0" in peers.dcmtk("echoscu", port, **names)
+        assert "rc=0" in peers.dcmtk("storescu", port, sent, **names)
+        assert stored()[0].study.instances.count() == 1
+
     def test_a_port_that_is_taken_stops_nothing_and_is_said(self, running):
         with socket.create_server(("127.0.0.1", 0)) as other:
             self.switch(dicom=True, dicom_port=other.getsockname()[1])
@@ -777,7 +787,7 @@ class TestPage:
         client.post("/settings/dicom", {"ae_title": "CLINIC", "dicom_port": "11112"})
         assert Site.current().clinic_name == "Kisoro"
 
-    @pytest.mark.parametrize("values", [{"ae_title": "TWO WORDS"}, {"dicom_port": "70000"}])
+    @pytest.mark.parametrize("values", [{"ae_title": "TWO\\WORDS"}, {"dicom_port": "70000"}])
     def test_it_refuses_what_cannot_be(self, client, values):
         answer = client.post("/settings/dicom", {"ae_title": "A", "dicom_port": "1"} | values)
         assert answer.status_code == 400
@@ -815,6 +825,16 @@ class TestPage:
     @pytest.mark.parametrize("host", ["two words", "http://x/", "a;b", ""])
     def test_an_address_is_an_address(self, client, host):
         assert self.enter(client, host=host).status_code == 400
+        assert not Peer.objects.exists()
+
+    @pytest.mark.parametrize("title", ["X RAY 1", "x", "A-very_long.name", " ROOM 2 ", "+[]^~"])
+    def test_a_name_is_what_the_standard_lets_it_be(self, client, title):
+        self.enter(client, ae_title=title)
+        assert Peer.objects.get().ae_title == title.strip()
+
+    @pytest.mark.parametrize("title", ["a\\b", "seventeen letters", "a\tb", "Röntgen", "", " "])
+    def test_other_names_are_refused(self, client, title):
+        assert self.enter(client, ae_title=title).status_code == 400
         assert not Peer.objects.exists()
 
     def test_a_machine_that_was_turned_away_can_be_entered(self, client, nobody_turned_away):

@@ -7,9 +7,11 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-#: PS3.5, 6.2: AE has at most 16 characters, no backslash, no control characters; ours, no spaces.
+#: PS3.5, 6.2: AE has at most 16 characters, no backslash, no control characters; a space at either
+#: end says nothing.
 is_ae_title = RegexValidator(
-    r"^[!-\[\]-~]{1,16}\Z", _("1 to 16 letters, digits or signs, without spaces.")
+    r"^(?! )[ -\[\]-~]{1,16}(?<! )\Z",
+    _("1 to 16 letters, digits or signs, no backslash among them."),
 )
 is_port = (MinValueValidator(1), MaxValueValidator(65535))
 
