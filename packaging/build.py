@@ -91,7 +91,9 @@ def make_linux_installer(system: System) -> Path:
     # its own call is written into the file: a path from here on says nothing of who built it where
     parts = (path.relative_to(ROOT) for path in (stage, target))
     run(
-        "makeself", "--xz", "--nox11", "--nomd5", "--nocrc", "--sha256", "--quiet",
+        # the level is written into xz's call as it stands; machine code is packed as such
+        "makeself", "--xz", "--complevel", "9 --x86 --lzma2=preset=9e",
+        "--nox11", "--nomd5", "--nocrc", "--sha256", "--quiet",
         "--tar-extra", f"--sort=name --owner=0 --group=0 --numeric-owner --mtime=@{EPOCH}",
         "--packaging-date", DATE.date(), *parts, "Clinic chest X-ray", "./install.sh",
     )  # fmt: skip

@@ -23,8 +23,13 @@ PREFIX = HOME / "prefix"
 PYTHON = HOME / "python"
 PACKAGES = PYTHON / "Lib" / "site-packages"
 TILES = HOME / "tiles.so"
+RANDOM = HOME / "bcryptprimitives.dll"
+WINDOWS_CC = "x86_64-w64-mingw32-gcc"
 # tool: the Debian package that brings it
-TOOLS = {"wine": "wine wine64", "wineboot": "wine", "makensis": "nsis"}
+TOOLS = {
+    "wine": "wine wine64", "wineboot": "wine", "makensis": "nsis",
+    WINDOWS_CC: "gcc-mingw-w64-x86-64-win32",
+}  # fmt: skip
 TARGET = ("--platform", "win_amd64", "--python-version", "3.11", "--only-binary=:all:")
 
 
@@ -46,10 +51,16 @@ def prepare() -> None:
 
 def make_prefix(prefix: Path) -> None:
     """A Windows 10 of its own. The version is set before anything else runs there."""
-    if (prefix / "system.reg").is_file():
-        return
-    for command in (["wineboot", "-i"], ["wine", "winecfg", "-v", "win10"], ["wineserver", "-w"]):
-        run(*command, WINEPREFIX=str(prefix))
+    if not (prefix / "system.reg").is_file():
+        for command in (
+            ["wineboot", "-i"], ["wine", "winecfg", "-v", "win10"], ["wineserver", "-w"]
+        ):  # fmt: skip
+            run(*command, WINEPREFIX=str(prefix))
+    if not RANDOM.is_file():
+        source = str(HERE / "bcryptprimitives.c")
+        command = [WINDOWS_CC, "-O2", "-shared", "-s", "-o", str(RANDOM), source, "-ladvapi32"]
+        subprocess.run(command, check=True)
+    shutil.copy2(RANDOM, prefix / "drive_c" / "windows" / "system32")
 
 
 def run(*command: object, **environment: str) -> None:

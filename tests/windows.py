@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,6 +21,8 @@ REAL = sys.platform == "win32"
 USER = "Сара ክሊኒክ Ö"
 # Built beside the bundle where this CPU has AMX (packaging/windows/tiles.c says what for)
 TILES = ROOT / "build" / "windows" / "tiles.so"
+# What Windows has and Wine 8 has not (packaging/windows/bcryptprimitives.c)
+RANDOM = ROOT / "build" / "windows" / "bcryptprimitives.dll"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Windows:
         self._tool("wineboot", "-i")
         self._tool("wine", "winecfg", "-v", "win10")
         self._tool("wineserver", "-w")
+        shutil.copy2(RANDOM, self.prefix / "drive_c" / "windows" / "system32")
         self._tool("wineserver", "-p")  # stays until told to go, which makes all starts alike
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ def _zips(draw: Any, members: dict[str, bytes]) -> bytes:
 
 def _is_writable(name: str) -> bool:
     try:
-        return bool(name.encode())
+        return bool(name.partition("\0")[0].encode())  # zipfile ends a name there
     except UnicodeEncodeError:
         return False
 
