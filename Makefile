@@ -83,7 +83,7 @@ bundle: .venv-bundle/installed
 	.venv-bundle/bin/python packaging/build.py
 
 bundle-test: .venv-dev/installed
-	CXR_BUNDLE=dist $(DEV) -m pytest tests/test_bundle.py $(ARGS)
+	CXR_BUNDLE=dist $(DEV) -m pytest --numprocesses $(JOBS) tests/test_bundle.py $(ARGS)
 
 bundle-windows: .venv-bundle/installed
 	.venv-bundle/bin/python packaging/build.py --windows

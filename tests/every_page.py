@@ -86,17 +86,18 @@ NO_PAGE = {
 }
 
 
+def patterns(found: list[URLPattern | URLResolver] | None = None) -> Iterator[URLPattern]:
+    """The patterns of all addresses of the program."""
+    for pattern in get_resolver().url_patterns if found is None else found:
+        if isinstance(pattern, URLResolver):
+            yield from patterns(pattern.url_patterns)
+        else:
+            yield pattern
+
+
 def names() -> Iterator[str]:
     """The names of all addresses of the program."""
-
-    def walk(patterns: list[URLPattern | URLResolver]) -> Iterator[str]:
-        for pattern in patterns:
-            if isinstance(pattern, URLResolver):
-                yield from walk(pattern.url_patterns)
-            elif pattern.name:
-                yield pattern.name
-
-    return walk(get_resolver().url_patterns)
+    return (pattern.name for pattern in patterns() if pattern.name)
 
 
 def clinic_at_work(administrator: User) -> dict[str, str]:
@@ -134,7 +135,7 @@ def page_addresses(study: Study, patient: Patient, person: User) -> dict[str, st
     wanted = {"number": study.number, "pk": patient.pk, "other": namesake.pk}
     wanted |= {"code": "en", "slug": "films"}
     addresses = {}
-    for pattern in _patterns(get_resolver().url_patterns):
+    for pattern in patterns():
         if not pattern.name or pattern.name in NO_PAGE:
             continue
         asked = pattern.pattern.converters
@@ -145,11 +146,3 @@ def page_addresses(study: Study, patient: Patient, person: User) -> dict[str, st
             values["pk"] = machine.pk
         addresses[pattern.name] = reverse(pattern.name, kwargs=values)
     return addresses
-
-
-def _patterns(found: list[URLPattern | URLResolver]) -> Iterator[URLPattern]:
-    for pattern in found:
-        if isinstance(pattern, URLResolver):
-            yield from _patterns(pattern.url_patterns)
-        else:
-            yield pattern

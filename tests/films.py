@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    UID,
     ComputedRadiographyImageStorage,
     ExplicitVRLittleEndian,
     generate_uid,
@@ -93,3 +95,13 @@ def written(found: Dataset) -> bytes:
     file = io.BytesIO()
     found.save_as(file, enforce_file_format=True)
     return file.getvalue()
+
+
+def in_frames(pixels: np.ndarray, bits: int, syntax: UID, frame: bytes) -> bytes:
+    """A film whose stored values are those of a compressed frame."""
+    found = dataset(pixels, bits)
+    found.PixelData = encapsulate([frame])
+    found["PixelData"].VR = "OB"
+    found["PixelData"].is_undefined_length = True
+    found.file_meta.TransferSyntaxUID = syntax
+    return written(found)

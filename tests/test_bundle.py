@@ -12,23 +12,29 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
+import urllib.error
 import zipfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pydicom
 import pytest
+from django.urls import NoReverseMatch, reverse
 from playwright.sync_api import expect
 from pydicom.dataset import Dataset
 
 from model_export.phantom import chest_film
+from tests import every_page
 from tests.films import dataset, encode, written
 from tests.peers import dcmtk, listens, storescp, transcoded
 from tests.running import ROOT, Visitor, free_port, serving, wait_for
+from tests.test_browser_lan import set_up as with_administrator
+from tests.test_encryption import is_open, send, turn_on, unlock
 from tests.test_offline import outside_in_strace
 from tests.test_window import Clicked
 
@@ -36,8 +42,8 @@ BUNDLE = Path(os.environ.get("CXR_BUNDLE") or "not-built").resolve()
 pytestmark = pytest.mark.skipif(not BUNDLE.is_dir(), reason="no bundle: CXR_BUNDLE is not set")
 FORMS = {"folder": BUNDLE / "Clinic" / "Clinic", "portable": BUNDLE / "Clinic-portable"}
 CONSOLE = BUNDLE / "Clinic" / "Clinic-console"
-# 190, 75 and 60 MB before DICOM, its reports, the interface and encryption came: 40, 10 and 5 more
-LARGEST_MB = {"Clinic": 230, "Clinic-portable": 85, "*.run": 65}
+# 190 and 75 MB before DICOM, its reports, the interface and encryption came: 35 and 9 more
+LARGEST_MB = {"Clinic": 225, "Clinic-portable": 84, "*.run": 60}
 ANSWER = re.compile("likely|unlikely|cannot_say|refused")
 # A clinic's computer has no Python: nothing of this one's may be found by what was built
 BARE = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -438,3 +444,90 @@ class TestInAHospital:
             visitor.set_up()
             described = json.loads(visitor.get("/api/v1/openapi.json"))
         assert described["openapi"].startswith("3.")
+
+
+def addresses(study: str) -> list[str]:
+    """Of every page that asks for no more than a study, and of whatever else can be asked for."""
+    number = re.search(r"\d+", study)
+    assert number
+    known = {"number": number[0], "code": "en", "slug": "films"}
+    found = []
+    for pattern in every_page.patterns():
+        asked = pattern.pattern.converters
+        if pattern.name and asked.keys() <= known.keys():
+            with suppress(NoReverseMatch):  # of the interface: an expression, which names nothing
+                found.append(reverse(pattern.name, kwargs={name: known[name] for name in asked}))
+    return found
+
+
+class TestEveryPart:
+    """What is only loaded when somebody asks for it is in the built program as well."""
+
+    def test_no_page_of_it_fails(self, films, environment):
+        failed = []
+        with running(FORMS["folder"], environment) as (visitor, _):
+            study = visitor.upload(films[0])
+            visitor.wait_for_answer(study)
+            asked = addresses(study)
+            for address in asked:
+                try:
+                    visitor.get(address)
+                except urllib.error.HTTPError as answer:
+                    if answer.code >= 500:
+                        failed.append((address, answer.code))
+        assert len(asked) > 60
+        assert failed == []
+
+    def test_what_it_backs_up_it_restores(self, films, environment, tmp_path):
+        def run(*words: str | Path, typed: str) -> str:
+            return subprocess.run(
+                [CONSOLE, *words], env=environment, input=typed, capture_output=True, text=True,
+                check=True,
+            ).stdout  # fmt: skip
+
+        with running(FORMS["folder"], environment) as (visitor, _):
+            study = visitor.upload(films[0])
+            visitor.wait_for_answer(study)
+        (tmp_path / "stick").mkdir()
+        said = run("backup", "--to", tmp_path / "stick", typed="maize road lantern seven")
+        line = next(word for word in said.split() if word.startswith("AGE-SECRET"))
+        run("restore", tmp_path / "stick", "--to", tmp_path / "new", typed=line)
+        environment["CLINIC_HOME"] = str(tmp_path / "new")
+        with running(FORMS["folder"], environment) as (visitor, _):
+            assert "data-answer" in visitor.wait_for_answer(study)
+
+    def test_what_a_passphrase_locks_only_the_passphrase_opens(self, films, environment):
+        command = [str(FORMS["folder"])]
+        with serving(command, environment) as (visitor, _):
+            study = visitor.upload(films[0])
+            visitor.wait_for_answer(study)
+            turn_on(visitor)
+        with serving(command, environment, set_up=False) as (visitor, _):
+            unlock(visitor)
+            assert "data-answer" in visitor.wait_for_answer(study)
+        with serving(command, environment, set_up=False) as (visitor, _):
+            send(visitor, "/unlock", passphrase="another one altogether")
+            assert not is_open(visitor)
+        assert (
+            not Path(environment["CLINIC_HOME"], "clinic.sqlite3").read_bytes().startswith(b"SQL")
+        )
+
+    def test_its_door_opens_to_other_devices(self, environment):
+        command = [str(FORMS["folder"])]
+        with serving(command, environment, set_up=False) as (visitor, _):
+            with_administrator(visitor)
+            visitor.post("/settings/devices", lan="on")
+            port = re.search(r":(\d{4,5})", visitor.get("/settings/devices"))
+            assert port
+            told = ssl.get_server_certificate(("127.0.0.1", int(port[1])))
+        assert told.startswith("-----BEGIN CERTIFICATE-----")
+
+    def test_an_update_that_nobody_signed_is_refused_in_words(self, environment, tmp_path):
+        update = tmp_path / "model.clinicupdate"
+        update.write_bytes(b"PK\x05\x06" + bytes(18))
+        told = subprocess.run(
+            [CONSOLE, "import-update", update], env=environment, capture_output=True, text=True
+        )
+        assert told.returncode != 0
+        assert "Traceback" not in told.stderr
+        assert len(told.stderr.split()) > 5

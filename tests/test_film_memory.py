@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import uid
-from pydicom.encaps import encapsulate
 
 from app.cxr.radiograph import UnreadableFilm, read_radiograph
 from app.cxr.stored import read_stored
@@ -63,15 +62,6 @@ SIGNED = {
 }
 
 
-def in_frames(pixels: np.ndarray, bits: int, syntax: uid.UID, frame: bytes) -> bytes:
-    found = films.dataset(pixels, bits)
-    found.PixelData = encapsulate([frame])
-    found["PixelData"].VR = "OB"
-    found["PixelData"].is_undefined_length = True
-    found.file_meta.TransferSyntaxUID = syntax
-    return films.written(found)
-
-
 def in_colour() -> bytes:
     found = films.dataset(EIGHT, 8)
     found.PhotometricInterpretation, found.SamplesPerPixel = "RGB", 3
@@ -89,11 +79,11 @@ def written(folder: Path) -> list[Path]:
         "twelve.dcm": films.dicom(SIXTEEN, 12, **WINDOW),
         "signed.dcm": films.dicom(SIXTEEN, 12, **SIGNED),
         "colour.dcm": in_colour(),
-        "jpeg-ls.dcm": in_frames(
+        "jpeg-ls.dcm": films.in_frames(
             SIXTEEN, 12, uid.JPEGLSLossless, imagecodecs.jpegls_encode(SIXTEEN)
         ),
-        "jpeg-2000.dcm": in_frames(SIXTEEN, 12, uid.JPEG2000Lossless, wavelets),
-        "lossless.dcm": in_frames(
+        "jpeg-2000.dcm": films.in_frames(SIXTEEN, 12, uid.JPEG2000Lossless, wavelets),
+        "lossless.dcm": films.in_frames(
             SIXTEEN,
             16,
             uid.JPEGLosslessSV1,

@@ -18,13 +18,16 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import imagecodecs
+import numpy as np
 import psutil
 import pytest
 from playwright.sync_api import expect
+from pydicom import uid
 
 from model_export.phantom import chest_film
 from tests import windows
-from tests.films import encode
+from tests.films import dicom, encode, in_frames
 from tests.running import ROOT, screen, serving
 from tests.windows import Windows
 
@@ -45,10 +48,10 @@ UNINSTALL = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Uninstall\ClinicCXR
 FOUR_DECIMALS = 5e-5
 # Every Windows 10 has these (and api-ms-win-*); the Visual C++ runtime it has not
 OF_WINDOWS = {
-    "advapi32", "bcrypt", "comctl32", "comdlg32", "crypt32", "dbghelp", "dxgi", "gdi32", "imm32",
-    "iphlpapi", "kernel32", "netapi32", "ntdll", "ole32", "oleaut32", "psapi", "rpcrt4",
-    "secur32", "setupapi", "shell32", "shlwapi", "user32", "userenv", "uxtheme", "version",
-    "winmm", "winspool.drv", "ws2_32",
+    "advapi32", "bcrypt", "bcryptprimitives", "comctl32", "comdlg32", "crypt32", "dbghelp",
+    "dxgi", "gdi32", "imm32", "iphlpapi", "kernel32", "netapi32", "ntdll", "ole32", "oleaut32",
+    "psapi", "rpcrt4", "secur32", "setupapi", "shell32", "shlwapi", "user32", "userenv",
+    "uxtheme", "version", "winmm", "winspool.drv", "ws2_32",
 }  # fmt: skip
 
 
@@ -159,6 +162,32 @@ def test_its_probabilities_are_those_of_linux_to_four_decimals(clinic, films, ca
     assert largest < FOUR_DECIMALS
 
 
+def test_it_reads_what_x_ray_units_compress(clinic, tmp_path):
+    pixels = chest_film(3, (512, 448), opacity="right lower", strength=0.9).astype(np.uint16) * 16
+    contents = {
+        "plain": dicom(pixels, 12),
+        "ls": in_frames(pixels, 12, uid.JPEGLSLossless, imagecodecs.jpegls_encode(pixels)),
+        "2000": in_frames(
+            pixels,
+            12,
+            uid.JPEG2000Lossless,
+            imagecodecs.jpeg2k_encode(pixels, level=0, codecformat="J2K", bitspersample=12),
+        ),
+    }
+    for name, content in contents.items():
+        tmp_path.joinpath(f"{name}.dcm").write_bytes(content)
+    paths = [clinic.path(tmp_path / f"{name}.dcm") for name in contents]
+    plain, *packed = lines(clinic.run(CONSOLE, "analyze", "--json", *paths).stdout)
+    assert plain["answer"] in {"likely", "unlikely", "cannot_say"}
+    assert [one["probability"] for one in packed] == [plain["probability"]] * 2
+
+
+def test_its_interface_is_in_it(clinic, home):
+    with clinic.serving(FORMS["folder"], home) as (visitor, _):
+        visitor.set_up()
+        assert json.loads(visitor.get("/api/v1/openapi.json"))["openapi"].startswith("3.")
+
+
 def files_of(clinic: Windows) -> set[Path]:
     """All files of the user but Windows' own, such as those of a browser that was opened."""
     of_windows = clinic.local / "Microsoft"
@@ -170,6 +199,7 @@ def test_a_film_is_answered_and_found_again_after_a_restart(program, clinic, hom
     before = files_of(clinic)
     page = browser.new_page()
     with clinic.serving(program, home) as (visitor, _):
+        visitor.set_up()
         page.goto(visitor.address)
         page.set_input_files("#films", films[0])
         page.wait_for_url("**/studies/**")
