@@ -86,11 +86,11 @@ NO_PAGE = {
 }
 
 
-def patterns(found: list[URLPattern | URLResolver] | None = None) -> Iterator[URLPattern]:
-    """The patterns of all addresses of the program."""
-    for pattern in get_resolver().url_patterns if found is None else found:
+def patterns(resolver: URLResolver | None = None) -> Iterator[URLPattern]:
+    """Every address of the program, those of included modules too."""
+    for pattern in (resolver or get_resolver()).url_patterns:
         if isinstance(pattern, URLResolver):
-            yield from patterns(pattern.url_patterns)
+            yield from patterns(pattern)
         else:
             yield pattern
 

@@ -7,14 +7,13 @@ which permission it needs, and a page that is open to everybody must be named he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
-from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls import reverse
 
 from app.access import (
     FROM_LAN,
@@ -28,6 +27,7 @@ from app.access import (
     requires,
 )
 from app.models import Invitation, Role, Site, User
+from tests.every_page import patterns
 from tests.people import browser_of, enter
 from tests.studies import answered
 
@@ -108,15 +108,6 @@ OWN_AFFAIRS = {
     "password", "account", "remove-pin", "log-in-end", "log-ins-end-others", "lock", "unlock",
     "lock-state", "held",
 }  # fmt: skip
-
-
-def patterns(resolver: URLResolver | None = None) -> Iterator[URLPattern]:
-    """Every address of the program, those of included modules too."""
-    for pattern in (resolver or get_resolver()).url_patterns:
-        if isinstance(pattern, URLResolver):
-            yield from patterns(pattern)
-        else:
-            yield pattern
 
 
 def names() -> list[str]:

@@ -7,16 +7,16 @@ what to do: put the new table in place, and look at what has changed in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.http import HttpResponse
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls import URLPattern, reverse
 
 from app.access import OPEN
 from app.models import Role, User
+from tests.every_page import patterns
 from tests.people import browser_of, enter
 from tests.studies import answered
 
@@ -45,14 +45,6 @@ and so is whatever another site's page asks for (`tests/test_doors.py`,
 | address | permission | nobody | read only | health worker | clinician | administrator |
 |---|---|---|---|---|---|---|
 """
-
-
-def patterns(resolver: URLResolver | None = None) -> Iterator[URLPattern]:
-    for pattern in (resolver or get_resolver()).url_patterns:
-        if isinstance(pattern, URLResolver):
-            yield from patterns(pattern)
-        else:
-            yield pattern
 
 
 def outcome(response: HttpResponse) -> str:
