@@ -29,6 +29,7 @@ from model_export.phantom import chest_film
 from tests import windows
 from tests.films import dicom, encode, in_frames
 from tests.running import ROOT, screen, serving
+from tests.test_encryption import is_open, send, turn_on, unlock
 from tests.windows import Windows
 
 BUNDLE = Path(os.environ.get("CXR_WINDOWS_BUNDLE") or "not-built").resolve()
@@ -186,6 +187,21 @@ def test_its_interface_is_in_it(clinic, home):
     with clinic.serving(FORMS["folder"], home) as (visitor, _):
         visitor.set_up()
         assert json.loads(visitor.get("/api/v1/openapi.json"))["openapi"].startswith("3.")
+
+
+def test_what_a_passphrase_locks_only_the_passphrase_opens(clinic, films, home):
+    with clinic.serving(FORMS["folder"], home) as (visitor, _):
+        study = visitor.upload(films[0])
+        visitor.wait_for_answer(study)
+        turn_on(visitor)
+    assert (home / "clinic.sqlite3").read_bytes().startswith(b"SQLite")
+    with clinic.serving(FORMS["folder"], home) as (visitor, _):
+        unlock(visitor)
+        assert "data-answer" in visitor.wait_for_answer(study)
+    assert not (home / "clinic.sqlite3").read_bytes().startswith(b"SQLite")
+    with clinic.serving(FORMS["folder"], home) as (visitor, _):
+        send(visitor, "/unlock", passphrase="another one altogether")
+        assert not is_open(visitor)
 
 
 def files_of(clinic: Windows) -> set[Path]:
