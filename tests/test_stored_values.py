@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 from app.cxr.radiograph import UnreadableFilm, read_radiograph
 from app.cxr.stored import StoredValues, packed, read_stored
 from model_export.phantom import chest_film
-from tests.films import dicom, encode, rgb
+from tests.films import dataset, dicom, encode, rgb
+from tests.films import written as film_of
 
 DEEP = (chest_film(3, (48, 40)).astype(np.uint16) * 16) + np.arange(40, dtype=np.uint16) % 16
 
@@ -122,6 +123,20 @@ class TestModality:
 
         stored = read_stored(dicom(DEEP, 12, ModalityLUTSequence=[item], ModalityLUTType="US"))
         assert np.array_equal(stored.pixels, DEEP * 3)
+
+    def test_of_fractions_a_modality_table_says_nothing(self):
+        item = Dataset()
+        item.LUTDescriptor = [4096, 0, 16]
+        item.LUTData = (np.arange(4096) * 3).astype("<u2").tobytes()
+        found = dataset(DEEP, 12, ModalityLUTSequence=[item], ModalityLUTType="US")
+        del found.PixelData
+        found.FloatPixelData = (DEEP / 4096).astype(np.float32).tobytes()
+        found.BitsAllocated = found.BitsStored = 32
+        found.HighBit = 31
+
+        stored = read_stored(film_of(found))
+        shown = stored.pixels * stored.slope + stored.intercept
+        assert np.abs(shown - DEEP / 4096).max() < 1e-4
 
     def test_padding_is_as_black_as_the_picture_gets(self):
         padded = DEEP.copy()

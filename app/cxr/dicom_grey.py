@@ -18,6 +18,7 @@ from app.cxr.dicom_tags import code, number, real
 from app.cxr.radiograph import blocks, grey_from_depth, grey_range, percentiles, to_bytes
 from app.cxr.stored import Ends, StoredValues, packed, usual_ends
 
+Through = Callable[[np.ndarray], np.ndarray]
 # So far apart may values lie for a table of all that can occur; 17 bits hold any sign of 16.
 _WIDEST = 1 << 17
 
@@ -26,7 +27,7 @@ def at_full_depth(stored: np.ndarray, dataset: Dataset, inverted: bool) -> Store
     """Stored values before any window; ``inverted``: they are MONOCHROME1."""
     slope, intercept = 1.0, 0.0
     through = _padding_filled(stored, dataset, inverted)
-    if dataset.get("ModalityLUTSequence"):
+    if dataset.get("ModalityLUTSequence") and stored.dtype.kind in "iu":
         through = _looked_up_after(through, stored, dataset)
     else:
         slope, intercept = _rescale(dataset) or (1.0, 0.0)
@@ -226,9 +227,6 @@ def _ends_of(ends: Ends | None, pixels: np.ndarray, slope: float, intercept: flo
     return (black, white) if np.ptp(shown) * 255 > white - black else None
 
 
-Through = Callable[[np.ndarray], np.ndarray]
-
-
 def _padding_filled(stored: np.ndarray, dataset: Dataset, inverted: bool) -> Through:
     """Padding as the blackest value of the picture, which is how it is shown."""
     padding = _padding(dataset, stored.dtype)
@@ -252,9 +250,9 @@ def _ends_without(stored: np.ndarray, padding: tuple[int, int]) -> list[Any]:
 def _looked_up_after(before: Through, stored: np.ndarray, dataset: Dataset) -> Through:
     """Stored values through ``before``, and then through the modality LUT."""
     found = _occurring(stored)
-    table = _looked_up(before(found.ramp), dataset.ModalityLUTSequence[0], dataset)[0]
-    whole = table.astype(np.int64)
-    return lambda block: whole[found.places(block)]
+    entries = _looked_up(before(found.ramp), dataset.ModalityLUTSequence[0], dataset)[0]
+    integers = entries.astype(np.int64)
+    return lambda block: integers[found.places(block)]
 
 
 def _padding(dataset: Dataset, stored: np.dtype) -> tuple[int, int] | None:

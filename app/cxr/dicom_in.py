@@ -288,7 +288,8 @@ def _grey_of_colour(stored: np.ndarray) -> tuple[np.ndarray, float]:
     grey = np.empty((height, width), np.uint8)
     for rows in blocks(stored.shape):
         grey[rows] = np.asarray(_as_picture(stored[rows]).convert("L"))
-    down, across = (np.linspace(0, side, 64, endpoint=False, dtype=int) for side in (height, width))
+    # The very pixels that would be looked at if the whole were one picture
+    down, across = (((np.arange(64) + 0.5) * side / 64).astype(int) for side in (height, width))
     return grey, colourfulness(_as_picture(stored[down][:, across]))
 
 
