@@ -99,9 +99,14 @@ def written(found: Dataset) -> bytes:
 
 def in_frames(pixels: np.ndarray, bits: int, syntax: UID, frame: bytes) -> bytes:
     """A film whose stored values are those of a compressed frame."""
-    found = dataset(pixels, bits)
-    found.PixelData = encapsulate([frame])
+    return with_frame(dataset(pixels, bits), frame, syntax)
+
+
+def with_frame(found: Dataset, frame: bytes, syntax: UID | None = None) -> bytes:
+    """The film with another compressed frame, of its own transfer syntax or of another."""
+    found.PixelData = encapsulate([bytes(frame)])
     found["PixelData"].VR = "OB"
     found["PixelData"].is_undefined_length = True
-    found.file_meta.TransferSyntaxUID = syntax
+    if syntax is not None:
+        found.file_meta.TransferSyntaxUID = syntax
     return written(found)

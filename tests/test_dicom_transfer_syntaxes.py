@@ -23,7 +23,7 @@ import pydicom
 import pytest
 from pydicom import uid
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, get_frame
+from pydicom.encaps import get_frame
 
 from app.cxr.analysis import analyse
 from app.cxr.dicom_codecs import can_decode
@@ -128,11 +128,7 @@ def jpeg_2000(found: Dataset, syntax: uid.UID, folder: Path) -> bytes:
         )
     else:
         frame = imagecodecs.htj2k_encode(pixels, reversible=reversible)
-    found.PixelData = encapsulate([bytes(frame)])
-    found["PixelData"].VR = "OB"
-    found["PixelData"].is_undefined_length = True
-    found.file_meta.TransferSyntaxUID = syntax
-    return written(found)
+    return films.with_frame(found, frame, syntax)
 
 
 LOSSLESS = {
@@ -243,12 +239,6 @@ def compressed(syntax: uid.UID, folder: Path, film: np.ndarray = FILM[::4, ::4])
     return pydicom.dcmread(io.BytesIO(content))
 
 
-def with_frame(found: Dataset, frame: bytes) -> bytes:
-    found.PixelData = encapsulate([frame])
-    found["PixelData"].is_undefined_length = True
-    return written(found)
-
-
 def fault(content: bytes) -> str:
     with pytest.raises(UnreadableFilm) as caught:
         read_radiograph(content)
@@ -263,7 +253,7 @@ def test_a_frame_cut_short_is_called_so(syntax, part, tmp_path):
     found = compressed(syntax, tmp_path)
     frame = get_frame(found.PixelData, 0, number_of_frames=1).rstrip(b"\0")
 
-    assert fault(with_frame(found, frame[: int(len(frame) * part)])) == "truncated"
+    assert fault(films.with_frame(found, frame[: int(len(frame) * part)])) == "truncated"
 
 
 @needs_dcmtk
@@ -274,7 +264,7 @@ def test_filling_behind_a_frame_is_no_damage(syntax, filling, tmp_path):
     before = read_radiograph(written(found)).pixels
     frame = get_frame(found.PixelData, 0, number_of_frames=1)
 
-    assert np.array_equal(read_radiograph(with_frame(found, frame + filling)).pixels, before)
+    assert np.array_equal(read_radiograph(films.with_frame(found, frame + filling)).pixels, before)
 
 
 @needs_dcmtk
@@ -293,7 +283,7 @@ def test_a_frame_that_is_none_is_damaged(syntax, tmp_path):
     found = compressed(syntax, tmp_path)
 
     for frame in (bytes(200), b"\xff" * 200, b"\xff\xd8" + bytes(200), b"\xff\xd8\xff\xd9"):
-        assert fault(with_frame(found, frame)) in ("damaged", "truncated")
+        assert fault(films.with_frame(found, frame)) in ("damaged", "truncated")
 
 
 def test_an_announced_bomb_is_refused_by_its_header():
@@ -301,16 +291,17 @@ def test_an_announced_bomb_is_refused_by_its_header():
     found.file_meta.TransferSyntaxUID = uid.JPEGLosslessSV1
     header = b"\xff\xd8\xff\xc3\x00\x0b\x08\xea\x60\xea\x60\x01\x01\x11\x00\xff\xd9"
 
-    assert fault(with_frame(found, header)) == "too_many_pixels"
+    assert fault(films.with_frame(found, header)) == "too_many_pixels"
     found.Rows = found.Columns = 400
-    assert fault(with_frame(found, header)) == "too_many_pixels"
+    assert fault(films.with_frame(found, header)) == "too_many_pixels"
 
 
 # --- damaged frames ------------------------------------------------------------------------------
 
 DAMAGE = """
     import random, sys
-    from tests.test_dicom_transfer_syntaxes import COMPRESSED, compressed, with_frame
+    from tests import films
+    from tests.test_dicom_transfer_syntaxes import COMPRESSED, compressed
     from pathlib import Path
     from pydicom.encaps import get_frame
     from app.cxr.radiograph import CODES, UnreadableFilm, read_radiograph
@@ -336,7 +327,7 @@ DAMAGE = """
     found = compressed(syntax, Path(sys.argv[2]))
     frame = get_frame(found.PixelData, 0, number_of_frames=1)
     for number in range(int(sys.argv[3])):
-        content = with_frame(found, damaged(frame, random.Random(f"{syntax}{number}")))
+        content = films.with_frame(found, damaged(frame, random.Random(f"{syntax}{number}")))
         try:
             assert read_radiograph(content).pixels.ndim == 2
         except UnreadableFilm as error:
@@ -363,9 +354,11 @@ def test_damaged_frames_do_not_end_the_process(syntax, root, tmp_path, soak):
 def test_what_decoders_say_of_a_frame_stays_out_of_the_logs(tmp_path, caplog, capfd):
     found = films.dataset(FILM, PatientName="Doe^Secret", InstanceNumber=1)
     found.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
-    with_bad_frame = with_frame(found, imagecodecs.jpeg2k_encode(FILM, codecformat="J2K")[:-900])
+    with_bad_frame = films.with_frame(
+        found, imagecodecs.jpeg2k_encode(FILM, codecformat="J2K")[:-900]
+    )
 
     fault(with_bad_frame)
-    fault(with_frame(found, b"Doe^Secret" * 50))
+    fault(films.with_frame(found, b"Doe^Secret" * 50))
     assert caplog.text == ""
     assert capfd.readouterr() == ("", "")
